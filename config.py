@@ -1,0 +1,287 @@
+"""One frozen dataclass a method: the single source of every default, its help and its validity.
+
+A field's metadata says how the command line shows it and what resuming may do with it:
+
+same     the run was made with it; resuming with another value is refused
+free     may change at any resume
+warn     may change, with a warning (the learning-rate schedule changes)
+command  belongs to this command, not to the run, and is not saved with it
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, get_type_hints
+
+from errors import ConfigError
+
+PHASES = ("train", "test")
+DEVICES = ("auto", "cpu", "gpu", "cuda")
+NETWORKS = "networks"
+
+
+def setting(
+    default: Any,
+    help: str,
+    group: str,
+    *,
+    resume: str = "same",
+    choices: Optional[Sequence[str]] = None,
+    at_least: Optional[float] = None,
+    above: Optional[float] = None,
+) -> Any:
+    """A dataclass field with what the command line and the validation need to know of it."""
+    return field(
+        default=default,
+        metadata=dict(help=help, group=group, resume=resume, choices=choices, at_least=at_least, above=above),
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every method has. Raises ConfigError where a value is not valid."""
+
+    method: str = setting("ugatit", "which paper", "run", choices=("ugatit",))
+    phase: str = setting("train", "what to do", "run", resume="command", choices=PHASES)
+    dataset: str = setting("YOUR_DATASET_NAME", "name of the folder under --data_root", "run")
+    data_root: str = setting("dataset", "folder that holds the data sets", "run")
+    result_dir: str = setting("results", "folder that holds the runs", "run", resume="command")
+    device: str = setting("auto", "auto takes a GPU where Paddle has one", "run", resume="free", choices=DEVICES)
+    seed: int = setting(0, "seed of weights, data order and augmentation", "run", at_least=0)
+    resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command")
+    checkpoint: Optional[str] = setting(
+        None, "test phase: this checkpoint folder instead of the run's latest", "run", resume="command"
+    )
+    dry_run: bool = setting(False, "print the configuration and the networks, then exit", "run", resume="command")
+    debug: bool = setting(False, "show tracebacks", "run", resume="command")
+    benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run", resume="free")
+
+    iteration: int = setting(1_000_000, "training iterations", "training", resume="warn", at_least=1)
+    batch_size: int = setting(1, "images of each domain an iteration", "training", at_least=1)
+    lr: float = setting(0.0001, "learning rate of Adam", "training", above=0)
+
+    img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1)
+    img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)
+    ch: int = setting(64, "width: channels of the first layer of each network", NETWORKS, at_least=1)
+
+    num_workers: int = setting(2, "threads that read images ahead; 0 reads in the loop", "data", resume="free", at_least=0)
+
+    print_freq: int = setting(
+        1000, "iterations between metrics and sample grids", "logs and checkpoints", resume="free", at_least=1
+    )
+    sample_count: int = setting(
+        5, "columns of train and of test images in a sample grid", "logs and checkpoints", resume="free", at_least=1
+    )
+    save_freq: int = setting(
+        100_000, "iterations between periodic checkpoints (step_*)", "logs and checkpoints", resume="free", at_least=1
+    )
+    checkpoint_freq: int = setting(
+        1000, "iterations between writings of the latest checkpoint", "logs and checkpoints", resume="free", at_least=1
+    )
+    keep: int = setting(3, "periodic checkpoints kept", "logs and checkpoints", resume="free", at_least=1)
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            _check_value(item, getattr(self, item.name))
+        if not self.dataset or "/" in self.dataset or "\\" in self.dataset or self.dataset in (".", ".."):
+            raise ConfigError(f"--dataset {self.dataset!r}: give the name of a folder under --data_root")
+        if self.img_ch not in (1, 3):
+            raise ConfigError(f"--img_ch {self.img_ch}: images have 3 channels (colour) or 1 (grey)")
+        self.check_networks()
+
+    def check_networks(self) -> None:
+        """Raise ConfigError where the architecture cannot take the images. Methods say what theirs needs."""
+
+
+@dataclass(frozen=True)
+class UGATITConfig(Config):
+    """U-GAT-IT (arXiv:1907.10830), with the defaults of the authors' PyTorch code."""
+
+    weight_decay: float = setting(0.0001, "L2 weight decay of Adam", "training", at_least=0)
+    decay_flag: bool = setting(True, "linear decay of the learning rate over the second half", "training")
+
+    adv_weight: float = setting(1.0, "weight of the adversarial losses", "loss weights", at_least=0)
+    cycle_weight: float = setting(10.0, "weight of the cycle losses", "loss weights", at_least=0)
+    identity_weight: float = setting(10.0, "weight of the identity losses", "loss weights", at_least=0)
+    cam_weight: float = setting(1000.0, "weight of the generators' CAM losses", "loss weights", at_least=0)
+
+    light: bool = setting(False, "light version: pool the features before the MLP for gamma and beta", NETWORKS)
+    n_res: int = setting(4, "residual blocks before and after the CAM", NETWORKS, at_least=1)
+    n_dis: int = setting(6, "depth of the discriminators: N+1 layers global, N-1 local", NETWORKS)
+
+    def check_networks(self) -> None:
+        if self.n_dis < 4:
+            raise ConfigError(f"--n_dis {self.n_dis}: the local discriminator needs at least 3 layers, so use --n_dis 4 or more")
+        if self.img_size % 4:
+            nearest = max(4, round(self.img_size / 4) * 4)
+            raise ConfigError(f"--img_size {self.img_size}: the generator needs a multiple of 4, such as {nearest}")
+        smallest = smallest_image(self.n_dis + 1)
+        if self.img_size < smallest:
+            # The depth in the paper's proportion, 6 at 256x256, which leaves the same 6x6 map of logits.
+            proportionate = max(4, self.img_size.bit_length() - 3)
+            fits = self.img_size >= smallest_image(proportionate + 1)
+            remedy = (
+                f"use --n_dis {proportionate}, or images of at least {smallest}" if fits else f"use images of at least {smallest}"
+            )
+            raise ConfigError(f"--img_size {self.img_size} is too small for --n_dis {self.n_dis}: {remedy}")
+
+
+CONFIGS: Dict[str, Type[Config]] = {"ugatit": UGATITConfig}
+
+EXAMPLES = """examples:
+  python main.py --dataset selfie2anime --phase train --light
+  python main.py --dataset selfie2anime --phase train --resume
+  python main.py --dataset selfie2anime --phase test
+"""
+
+
+def smallest_image(n_layers: int) -> int:
+    """Smallest image side that a discriminator of `n_layers` takes: its last reflect pad of 1 needs a map of at least 2."""
+    return 3 * 2 ** (n_layers - 2)
+
+
+# The command line
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Raises ConfigError instead of printing the usage block."""
+
+    def error(self, message: str) -> None:
+        raise ConfigError(f"{message} (python main.py --help lists the flags)")
+
+
+def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
+    """Parse a command line.
+
+    Returns:
+        The configuration, and the names of the fields that were typed rather than left at their defaults.
+
+    Raises:
+        ConfigError: a flag or a value is not valid.
+    """
+    first = OneLineParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--method", choices=sorted(CONFIGS), default=Config.method)
+    method = first.parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0].method
+    config_class = CONFIGS[method]
+
+    parser = OneLineParser(
+        usage="python main.py --dataset NAME [--method METHOD] [--phase PHASE] [flags]",
+        description=(config_class.__doc__ or "").splitlines()[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    groups: Dict[str, Any] = {}
+    types = get_type_hints(config_class)
+    for item in dataclasses.fields(config_class):
+        title = item.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        groups[title].add_argument(f"--{item.name}", **_argument(item, types[item.name]))
+    namespace, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_explain_unknown(unknown[0], method))
+    typed = vars(namespace)
+    typed["method"] = method
+    return config_class(**typed), sorted(typed)
+
+
+def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:
+    default = "none" if item.default is None else str(item.default).lower() if isinstance(item.default, bool) else item.default
+    described: Dict[str, Any] = dict(help=f"{item.metadata['help']} (default: {default})".replace("%", "%%"))
+    if item.metadata["choices"]:
+        described.update(choices=sorted(CONFIGS) if item.name == "method" else item.metadata["choices"])
+    elif type_hint is bool:
+        described.update(type=_boolean, nargs="?", const=True, metavar="true|false")
+    else:
+        plain = str if type_hint in (str, Optional[str]) else type_hint
+        described.update(type=plain, metavar={int: "N", float: "X", str: "TEXT"}[plain])
+    return described
+
+
+def _boolean(text: str) -> bool:
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return known[text.lower()]
+
+
+def _explain_unknown(flag: str, method: str) -> str:
+    name = flag.lstrip("-").split("=")[0]
+    owners = [other for other, config in CONFIGS.items() if name in {f.name for f in dataclasses.fields(config)}]
+    if flag.startswith("--") and owners:
+        return f"--{name} is not a flag of --method {method}: it belongs to --method {' or '.join(owners)}"
+    return f"unknown argument {flag}"
+
+
+def _check_value(item: dataclasses.Field, value: Any) -> None:
+    limits = item.metadata
+    flag = f"--{item.name} {value}"
+    if limits["choices"] and item.name != "method" and value not in limits["choices"]:
+        raise ConfigError(f"{flag}: choose one of {', '.join(limits['choices'])}")
+    if isinstance(value, float) and value != value:
+        raise ConfigError(f"{flag}: give a number")
+    if limits["at_least"] is not None and value is not None and not limits["at_least"] <= value < float("inf"):
+        raise ConfigError(f"{flag}: use {limits['at_least']} or more")
+    if limits["above"] is not None and value is not None and not limits["above"] < value < float("inf"):
+        raise ConfigError(f"{flag}: use a number above {limits['above']}")
+
+
+# A run's saved configuration
+
+
+def to_saved(config: Config) -> Dict[str, Any]:
+    """What is saved with a run: every field but those that belong to the command."""
+    return {item.name: getattr(config, item.name) for item in dataclasses.fields(config) if item.metadata["resume"] != "command"}
+
+
+def to_json(config: Config) -> str:
+    """The saved configuration as readable JSON."""
+    return json.dumps(to_saved(config), indent=2) + "\n"
+
+
+def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Tuple[Config, List[str]]:
+    """The run's own configuration with what this command may change; flags that were not typed keep the run's values.
+
+    Returns:
+        The configuration, and warnings to print.
+
+    Raises:
+        ConfigError: a typed flag differs from the run and may not; every such field is named.
+    """
+    changed = {name: getattr(config, name) for name in typed if name in saved and saved[name] != getattr(config, name)}
+    kinds = {item.name: item.metadata["resume"] for item in dataclasses.fields(config)}
+    refused = [name for name in changed if kinds[name] == "same"]
+    if refused:
+        listed = ", ".join(f"--{name} {changed[name]} (the run has {saved[name]})" for name in refused)
+        raise ConfigError(f"--resume cannot change {listed}: leave these flags out, or start a new run with another --result_dir")
+    warnings = [
+        f"--{name} changes from {saved[name]} to {changed[name]}: the learning-rate schedule changes with it"
+        for name in changed
+        if kinds[name] == "warn"
+    ]
+    return _with_saved(config, saved, changed), warnings
+
+
+def merge_for_test(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Config:
+    """The checkpoint's configuration; only where to read, where to write and the device come from this command.
+
+    Raises:
+        ConfigError: a typed flag describes another architecture than the checkpoint has.
+    """
+    groups = {item.name: item.metadata["group"] for item in dataclasses.fields(config)}
+    wrong = [n for n in typed if groups[n] == NETWORKS and n in saved and saved[n] != getattr(config, n)]
+    if wrong:
+        listed = ", ".join(f"--{name} {getattr(config, name)} (it has {saved[name]})" for name in wrong)
+        raise ConfigError(f"the checkpoint was trained with other networks than {listed}: leave these flags out")
+    here = ("dataset", "data_root", "device", "num_workers")
+    return _with_saved(config, saved, {name: getattr(config, name) for name in here if name in typed or name == "dataset"})
+
+
+def _with_saved(config: Config, saved: Dict[str, Any], changes: Dict[str, Any]) -> Config:
+    known = {item.name for item in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{**{n: v for n, v in saved.items() if n in known}, **changes})

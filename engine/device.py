@@ -1,0 +1,27 @@
+"""Choosing the device."""
+
+from __future__ import annotations
+
+import paddle
+
+from errors import ConfigError
+
+
+def choose_device(name: str, benchmark: bool) -> str:
+    """Make `name` (auto, cpu, gpu or cuda) Paddle's device and return what was chosen, cpu or gpu.
+
+    Raises:
+        ConfigError: a GPU was asked for and this Paddle or this machine has none.
+    """
+    has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if name in ("gpu", "cuda") and not has_gpu:
+        raise ConfigError(
+            f"--device {name}: this installation of Paddle sees no GPU; use --device cpu, or install requirements-gpu.txt"
+        )
+    chosen = "gpu" if has_gpu and name != "cpu" else "cpu"
+    paddle.set_device(chosen)
+    if benchmark and chosen == "gpu":
+        paddle.set_flags({"FLAGS_cudnn_exhaustive_search": True})
+    elif benchmark:
+        print("--benchmark_flag means nothing on a CPU")
+    return chosen

@@ -1,0 +1,35 @@
+"""What a user can do wrong, and the exit code each mistake ends with."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. Its text is one line naming the flag, the file and the remedy."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """A wrong command or configuration."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Images that are missing or cannot be read."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, of another method, or cannot be written."""
+
+
+class TrainingError(UserError):
+    """A training that cannot go on, such as a loss that is no longer a number."""
+
+
+class Interrupted(UserError):
+    """Ctrl-C or SIGTERM, after the state was saved."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

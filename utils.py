@@ -1,0 +1,190 @@
+"""Image files, arrays and sheets. Images are (H, W, C) uint8 RGB or grey; network images are (C, H, W) float32 in [-1, 1]."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import List, NamedTuple, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+
+from errors import DataError
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own error names the file
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+# Files
+
+
+def write_bytes(path: Union[str, Path], content: bytes) -> None:
+    """Write to a temporary name beside `path`, then rename, so a reader never sees half a file. Makes the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write an (H, W, 3) RGB or (H, W, 1) grey uint8 image as PNG. The path may hold any characters."""
+    ordered = image[:, :, ::-1] if image.shape[2] == 3 else image
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
+    write_bytes(path, encoded.tobytes())
+
+
+def read_image(path: Union[str, Path], channels: int = 3) -> np.ndarray:
+    """Read an image file as (H, W, channels) uint8, RGB or grey.
+
+    16-bit images are scaled to 8 bits, transparency is laid over white, and the camera's orientation (EXIF) is applied.
+
+    Raises:
+        DataError: the file is missing, not an image, cut short, or of a kind that has no 8-bit meaning (floating point).
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if is_cut_short(content):
+        raise DataError(f"{path}: the image is truncated; replace or remove the file")
+    image = decode_image(content)
+    if image is None:
+        raise DataError(f"{path}: not a readable image; replace or remove the file")
+    if image.dtype == np.uint16:
+        image = (image.astype(np.float32) / 257).round().astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise DataError(f"{path}: pixels of type {image.dtype} have no 8-bit meaning; convert the file to 8 or 16 bits")
+    if channels == 1:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+    return image
+
+
+def decode_image(content: bytes) -> Union[np.ndarray, None]:
+    """Decode to (H, W, 3) RGB in the file's own depth, upright, over white; None where OpenCV cannot."""
+    buffer = np.frombuffer(content, np.uint8)
+    if not buffer.size:
+        return None
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is None:
+            return None
+        # Only this mode keeps alpha, and it ignores the orientation; a JPEG has no alpha.
+        raw = None if content[:2] == b"\xff\xd8" else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == image.shape[:2]:
+        image = _over_white(raw)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _over_white(image: np.ndarray) -> np.ndarray:
+    largest = np.iinfo(image.dtype).max
+    alpha = image[:, :, 3:].astype(np.float64) / largest
+    return (image[:, :, :3] * alpha + largest * (1 - alpha)).round().astype(image.dtype)
+
+
+def is_cut_short(content: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its end marker. Decoders fill what is missing with grey and say nothing."""
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"IEND" not in content[-64 * 1024 :]
+    if content[:2] != b"\xff\xd8":
+        return False
+    position = 2
+    # Walk over the header's segments: a thumbnail inside them has an end marker of its own.
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xDA:
+            return content.find(b"\xff\xd9", position) < 0
+        if marker == 0xFF:
+            position += 1
+            continue
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return True
+
+
+# Arrays
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize (H, W, C) uint8: area filter along a side that shrinks, bilinear along one that grows."""
+    smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
+    if smaller != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != (width, height):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image.reshape(height, width, -1)
+
+
+def to_network(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) uint8 to (C, H, W) float32 in [-1, 1]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / 127.5 - 1.0
+
+
+def to_image(array: np.ndarray) -> np.ndarray:
+    """(C, H, W) in [-1, 1] to (H, W, C) uint8."""
+    return np.clip((array.transpose(1, 2, 0) + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+
+
+def to_heat_map(array: np.ndarray, size: int) -> np.ndarray:
+    """(1, h, w) of any range to (size, size, 3) uint8 RGB in the authors' colours; a constant map is all blue."""
+    low, high = float(array.min()), float(array.max())
+    scaled = (array[0] - low) / (high - low) if high > low else np.zeros_like(array[0])
+    grey = cv2.resize((255 * scaled).astype(np.uint8), (size, size))
+    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+
+
+def to_colour(image: np.ndarray) -> np.ndarray:
+    """(H, W, 1 or 3) to (H, W, 3)."""
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+
+# Sheets
+
+
+class Row(NamedTuple):
+    """One row of a sample grid: `values` (N, C, H, W), images in [-1, 1] or heat maps of any range."""
+
+    label: str
+    values: np.ndarray
+    is_heat_map: bool = False
+
+
+def strips(rows: Sequence[Row], size: int) -> List[np.ndarray]:
+    """One (rows * size, size, 3) picture for each of the N images: its rows one below the other."""
+    columns = zip(*[[_cell(value, row, size) for value in row.values] for row in rows])
+    return [np.concatenate(column, axis=0) for column in columns]
+
+
+def _cell(value: np.ndarray, row: Row, size: int) -> np.ndarray:
+    return to_heat_map(value, size) if row.is_heat_map else to_colour(to_image(value))
+
+
+def labelled_grid(pictures: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
+    """Strips side by side, with the rows' labels in a white margin on the left."""
+    height = pictures[0].shape[0]
+    scale = max(0.4, height / len(labels) / 320)
+    width = 12 + max(cv2.getTextSize(label, FONT, scale, 1)[0][0] for label in labels)
+    margin = np.full((height, width, 3), 255, np.uint8)
+    for index, label in enumerate(labels):
+        middle = int((index + 0.5) * height / len(labels)) + 4
+        cv2.putText(margin, label, (6, middle), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([margin, *pictures], axis=1)
+
+
+def contact_sheet(pairs: Sequence[Tuple[np.ndarray, np.ndarray]], columns: int = 8, gap: int = 4) -> np.ndarray:
+    """Each pair's first image above its second, in up to `columns` columns, white between the pairs."""
+    pairs = [(to_colour(above), to_colour(below)) for above, below in pairs]
+    side = pairs[0][0].shape[0]
+    columns = min(columns, len(pairs))
+    lines = -(-len(pairs) // columns)
+    sheet = np.full((lines * (2 * side + gap) - gap, columns * (side + gap) - gap, 3), 255, np.uint8)
+    for index, pair in enumerate(pairs):
+        top, left = index // columns * (2 * side + gap), index % columns * (side + gap)
+        sheet[top : top + 2 * side, left : left + side] = np.concatenate(pair, axis=0)
+    return sheet
