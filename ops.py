@@ -1,0 +1,250 @@
+"""Operations in two forms that give the same values and gradients: the plain one, as the papers write it, and one that Paddle
+runs fast on a CPU.
+
+On a GPU the plain form runs. `PLAIN` names the pairs; tests/test_ops.py holds them equal.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Optional, Tuple
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+from paddle.autograd import PyLayer
+
+# Up to this side, padding is fastest as a product with a 0/1 matrix; above, as slices.
+MATRIX_PAD_SIDE = 64
+# Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
+SMALL_MAP_PIXELS = 16
+
+
+def _on_cpu(x: Tensor) -> bool:
+    return x.place.is_cpu_place()
+
+
+# Reflect padding
+
+
+def plain_reflect_pad(x: Tensor, pad: int) -> Tensor:
+    """Mirror `pad` pixels at each border, the border itself not repeated. x (N, C, H, W)."""
+    return F.pad(x, [pad] * 4, mode="reflect")
+
+
+def reflect_pad(x: Tensor, pad: int) -> Tensor:
+    """`plain_reflect_pad`; raises ValueError where the map is not larger than the pad."""
+    height, width = x.shape[2:]
+    if min(height, width) <= pad:
+        raise ValueError(f"a reflect pad of {pad} needs a larger map than {height}x{width}")
+    if not _on_cpu(x):
+        return plain_reflect_pad(x, pad)
+    if max(height, width) <= MATRIX_PAD_SIDE:
+        return paddle.matmul(paddle.matmul(_mirror(height, pad, x.dtype), x), _mirror(width, pad, x.dtype).t())
+    x = paddle.concat([x[:, :, 1 : pad + 1].flip(2), x, x[:, :, -pad - 1 : -1].flip(2)], 2)
+    return paddle.concat([x[:, :, :, 1 : pad + 1].flip(3), x, x[:, :, :, -pad - 1 : -1].flip(3)], 3)
+
+
+@lru_cache(maxsize=None)
+def _mirror(side: int, pad: int, dtype: paddle.dtype) -> Tensor:
+    """The (side + 2 pad, side) matrix whose product with a column pads it."""
+    rows = paddle.arange(-pad, side + pad)
+    rows = (side - 1) - (rows.abs() - (side - 1)).abs()
+    return F.one_hot(rows, side).astype(dtype)
+
+
+# Convolution
+
+
+def plain_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1) -> Tensor:
+    """Convolution without padding. x (N, C, H, W), weight (out, C, k, k), bias (out)."""
+    return F.conv2d(x, weight, bias, stride=stride)
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1) -> Tensor:
+    """`plain_conv2d`, formulated by the sizes.
+
+    Paddle's CPU convolution writes a column buffer of in*k*k rows and multiplies it image by image. A transposed convolution
+    buffers out*k*k rows, which is less where the output has few channels; on tiny maps one product serves the whole batch.
+    """
+    batch, channels, height, width = x.shape
+    out_channels, _, kernel, _ = weight.shape
+    rows, columns = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    if not _on_cpu(x):
+        return plain_conv2d(x, weight, bias, stride)
+    if batch > 1 and rows * columns <= SMALL_MAP_PIXELS:
+        patches = F.unfold(x, kernel, stride).transpose([1, 0, 2]).reshape([channels * kernel**2, -1])
+        out = paddle.matmul(weight.reshape([out_channels, -1]), patches)
+        out = out.reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
+        return out if bias is None else out + bias.reshape([1, -1, 1, 1])
+    if stride == 1 and kernel > 1 and out_channels < channels and rows * columns > SMALL_MAP_PIXELS:
+        flipped = weight.transpose([1, 0, 2, 3]).flip([2, 3])
+        return F.conv2d_transpose(x, flipped, bias, padding=kernel - 1)
+    return plain_conv2d(x, weight, bias, stride)
+
+
+def plain_upsample_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+    """Nearest x2, reflect pad of 1, 3x3 convolution. x (N, C, H, W), weight (out, C, 3, 3); returns (N, out, 2H, 2W)."""
+    return F.conv2d(plain_reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), 1), weight)
+
+
+def upsample_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+    """`plain_upsample_conv2d` as one 4x4 transposed convolution of stride 2 on the small map: 4/9 of the products.
+
+    Each pixel of the doubled map stands for two rows and columns, so a 3x3 kernel on it is the (flipped) kernel smeared over
+    4x4, and mirroring the doubled map by one pixel repeats the border of the small one.
+    """
+    if not _on_cpu(x):
+        return plain_upsample_conv2d(x, weight)
+    smear = paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], x.dtype)
+    smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
+    x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
+    x = paddle.concat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
+    return F.conv2d_transpose(x, smeared, stride=2, padding=3)
+
+
+# Normalization
+
+
+def plain_instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """x (N, C, H, W) normalized over (H, W), with the variance over n."""
+    mean = x.mean([2, 3], keepdim=True)
+    variance = x.var([2, 3], unbiased=False, keepdim=True)
+    return (x - mean) / (variance + eps).sqrt()
+
+
+def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """`plain_instance_norm` through the batch-norm kernel, with every map of every image as a channel of its own."""
+    if not _on_cpu(x):
+        return F.instance_norm(x, eps=eps)
+    return _normalize_maps(x, eps)
+
+
+def _normalize_maps(x: Tensor, eps: float) -> Tensor:
+    batch, channels, height, width = x.shape
+    maps = batch * channels
+    # The kernel also updates running statistics, which nobody reads.
+    unread = paddle.zeros([2, maps], x.dtype)
+    out = F.batch_norm(x.reshape([1, maps, height, width]), unread[0], unread[1], training=True, epsilon=eps)
+    return out.reshape([batch, channels, height, width])
+
+
+def plain_moments(x: Tensor) -> Tuple[Tensor, Tensor]:
+    """Mean and variance (over n) of each map. x (N, C, H, W); returns two (N, C)."""
+    return x.mean([2, 3]), x.var([2, 3], unbiased=False)
+
+
+class _Moments(PyLayer):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tuple[Tensor, Tensor]:
+        batch, channels, height, width = x.shape
+        flat = x.reshape([batch * channels, height * width])
+        mean = flat.mean(-1, keepdim=True)
+        variance = (flat - mean).square().mean(-1)
+        ctx.save_for_backward(x, mean)
+        return mean.reshape([batch, channels]), variance.reshape([batch, channels])
+
+    @staticmethod
+    def backward(ctx, mean_grad: Tensor, variance_grad: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensor()
+        pixels = x.shape[2] * x.shape[3]
+        slope = variance_grad * (2 / pixels)
+        return scale_shift(x, slope, mean_grad / pixels - slope * mean.reshape(slope.shape))
+
+
+def moments(x: Tensor) -> Tuple[Tensor, Tensor]:
+    """`plain_moments` with a gradient written as one scale and one shift of each map."""
+    return _Moments.apply(x) if _on_cpu(x) else plain_moments(x)
+
+
+def plain_scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x * scale + shift, map by map. x (N, C, H, W); scale, shift (N, C)."""
+    return x * scale.unsqueeze([2, 3]) + shift.unsqueeze([2, 3])
+
+
+def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`plain_scale_shift` through the batch-norm kernel in inference mode, with mean 0 and variance 1."""
+    if not _on_cpu(x):
+        return plain_scale_shift(x, scale, shift)
+    batch, channels, height, width = x.shape
+    maps = batch * channels
+    if scale.stop_gradient != shift.stop_gradient:
+        scale, shift = _with_gradient(scale), _with_gradient(shift)
+    out = F.batch_norm(
+        x.reshape([1, maps, height, width]),
+        paddle.zeros([maps], x.dtype),
+        paddle.ones([maps], x.dtype),
+        weight=scale.reshape([maps]),
+        bias=shift.reshape([maps]),
+        training=False,
+        epsilon=0.0,
+    )
+    return out.reshape([batch, channels, height, width])
+
+
+def _with_gradient(x: Tensor) -> Tensor:
+    """x, or a copy that takes a gradient nobody reads: the batch-norm kernel gives both its gradients or fails."""
+    if x.stop_gradient:
+        x = x.detach()
+        x.stop_gradient = False
+    return x
+
+
+def plain_adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+    """U-GAT-IT, equation 1: gamma * (rho * x_I + (1 - rho) * x_L) + beta. x (N, C, H, W); rho (1, C, 1, 1); others (N, C)."""
+    x_I = (x - x.mean([2, 3], keepdim=True)) / (x.var([2, 3], keepdim=True) + eps).sqrt()
+    x_L = (x - x.mean([1, 2, 3], keepdim=True)) / (x.var([1, 2, 3], keepdim=True) + eps).sqrt()
+    return gamma.unsqueeze([2, 3]) * (rho * x_I + (1 - rho) * x_L) + beta.unsqueeze([2, 3])
+
+
+def adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+    """`plain_adalin` as one scale and one shift of each map: both normalizations are affine in x, map by map."""
+    channels, pixels = x.shape[1], x.shape[2] * x.shape[3]
+    rho = rho.reshape([1, channels])
+    mean_I, variance_I = moments(x)
+    mean_L = mean_I.mean(1, keepdim=True)
+    # Of all pixels of an image: the mean of the maps' variances plus the variance of their means.
+    variance_L = variance_I.mean(1, keepdim=True) + (mean_I - mean_L).square().mean(1, keepdim=True)
+    scale_I = rho * (variance_I * (pixels / (pixels - 1)) + eps).rsqrt()
+    scale_L = (1 - rho) * (variance_L * (channels * pixels / (channels * pixels - 1)) + eps).rsqrt()
+    return scale_shift(x, gamma * (scale_I + scale_L), beta - gamma * (scale_I * mean_I + scale_L * mean_L))
+
+
+# Class activation map
+
+
+def plain_weighted_conv1x1(x: Tensor, first: Tensor, second: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """1x1 convolution of [x * first, x * second]. x (N, C, H, W); first, second (C); weight (out, 2C, 1, 1); bias (out)."""
+    weighted = paddle.concat([x * first.reshape([1, -1, 1, 1]), x * second.reshape([1, -1, 1, 1])], 1)
+    return F.conv2d(weighted, weight, bias)
+
+
+def weighted_conv1x1(x: Tensor, first: Tensor, second: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`plain_weighted_conv1x1` with the weights multiplied into the kernel, so the maps are read once."""
+    channels = x.shape[1]
+    kernel = weight.reshape([-1, 2 * channels])
+    kernel = kernel[:, :channels] * first.reshape([1, -1]) + kernel[:, channels:] * second.reshape([1, -1])
+    return conv2d(x, kernel.unsqueeze([2, 3]), bias)
+
+
+def plain_global_max_pool(x: Tensor) -> Tensor:
+    """Largest value of each map. x (N, C, H, W); returns (N, C)."""
+    return x.max([2, 3])
+
+
+def global_max_pool(x: Tensor) -> Tensor:
+    """`plain_global_max_pool` through pooling, whose gradient goes to one place."""
+    return F.adaptive_max_pool2d(x, 1).flatten(1)
+
+
+PLAIN = {
+    reflect_pad: plain_reflect_pad,
+    conv2d: plain_conv2d,
+    upsample_conv2d: plain_upsample_conv2d,
+    instance_norm: plain_instance_norm,
+    moments: plain_moments,
+    scale_shift: plain_scale_shift,
+    adalin: plain_adalin,
+    weighted_conv1x1: plain_weighted_conv1x1,
+    global_max_pool: plain_global_max_pool,
+}
