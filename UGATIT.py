@@ -1,0 +1,142 @@
+"""U-GAT-IT (Kim et al., ICLR 2020, arXiv:1907.10830): unsupervised translation with attention and AdaLIN."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Tuple
+
+import paddle
+from paddle import Tensor
+
+from config import UGATITConfig
+from engine.schedule import linear_decay
+from engine.trainer import Losses, Trainer, Translation, frozen
+from losses import absolute_error, domain_cross_entropy, least_squares
+from networks import ILN, AdaLIN, Discriminator, ResnetGenerator, clip_rho
+from utils import Row
+
+
+class UGATIT(Trainer):
+    """genA2B and genB2A against a global and a local discriminator for each domain (section 2)."""
+
+    config: UGATITConfig
+
+    def __init__(self, config: UGATITConfig) -> None:
+        super().__init__(config)
+        self.genA2B, self.genB2A = (
+            ResnetGenerator(config.img_ch, config.ch, config.n_res, config.img_size, config.light) for _ in range(2)
+        )
+        self.disGA, self.disGB = (Discriminator(config.img_ch, config.ch, config.n_dis + 1) for _ in range(2))
+        self.disLA, self.disLB = (Discriminator(config.img_ch, config.ch, config.n_dis - 1) for _ in range(2))
+        self.generators = (self.genA2B, self.genB2A)
+        self.discriminators = (self.disGA, self.disGB, self.disLA, self.disLB)
+        self.add_networks(
+            genA2B=self.genA2B, genB2A=self.genB2A, disGA=self.disGA, disGB=self.disGB, disLA=self.disLA, disLB=self.disLB
+        )
+        self.add_adam("G", self.generators, beta1=0.5, beta2=0.999, weight_decay=config.weight_decay)
+        self.add_adam("D", self.discriminators, beta1=0.5, beta2=0.999, weight_decay=config.weight_decay)
+
+    def learning_rate(self, iteration: int) -> float:
+        decay = linear_decay(iteration, self.config.iteration) if self.config.decay_flag else 1.0
+        return self.config.lr * decay
+
+    def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
+        """One iteration: the discriminators on today's fakes, then the generators (section 2.2).
+
+        Each generator sees both real images in one pass, its source for the translation and its target for the identity.
+        """
+        real_A, real_B = batch["real_A"], batch["real_B"]
+        (fake_A2B, fake_B2B), cam_A2B, cam_B2B = _split(self.genA2B, real_A, real_B)
+        (fake_B2A, fake_A2A), cam_B2A, cam_A2A = _split(self.genB2A, real_B, real_A)
+
+        losses = self._update_discriminators(real_A, real_B, fake_A2B.detach(), fake_B2A.detach())
+
+        fake_A2B2A = self.genB2A(fake_A2B)[0]
+        fake_B2A2B = self.genA2B(fake_B2A)[0]
+        with frozen(*self.discriminators):
+            for name, discriminator, fake in self._judged(fake_B2A, fake_A2B):
+                logit, cam_logit, _ = discriminator(fake)
+                losses[f"G_adv_{name}"] = least_squares(logit, is_real=True)
+                losses[f"G_cam_adv_{name}"] = least_squares(cam_logit, is_real=True)
+        losses["G_cycle_A"] = absolute_error(fake_A2B2A, real_A)
+        losses["G_cycle_B"] = absolute_error(fake_B2A2B, real_B)
+        losses["G_identity_A"] = absolute_error(fake_A2A, real_A)
+        losses["G_identity_B"] = absolute_error(fake_B2B, real_B)
+        losses["G_cam_A"] = domain_cross_entropy(cam_B2A, True) + domain_cross_entropy(cam_A2A, False)
+        losses["G_cam_B"] = domain_cross_entropy(cam_A2B, True) + domain_cross_entropy(cam_B2B, False)
+
+        weights = {
+            "G_adv": self.config.adv_weight,
+            "G_cycle": self.config.cycle_weight,
+            "G_identity": self.config.identity_weight,
+            "G_cam": self.config.cam_weight,
+            "G_cam_adv": self.config.adv_weight,
+        }
+        generator_terms = [(name, value) for name, value in losses.items() if name.startswith("G_")]
+        losses["G_total"] = sum(weights[name.rsplit("_", 1)[0]] * value for name, value in generator_terms)
+        losses["G_total"].backward()
+        self.apply_gradients("G")
+        clip_rho(*self.generators)
+        return losses
+
+    def _update_discriminators(self, real_A: Tensor, real_B: Tensor, fake_A2B: Tensor, fake_B2A: Tensor) -> Losses:
+        """Real and fake in one pass of each discriminator; the fakes are detached."""
+        losses: Losses = {}
+        reals = {"A": real_A, "B": real_B}
+        for name, discriminator, fake in self._judged(fake_B2A, fake_A2B):
+            (real_logit, fake_logit), real_cam_logit, fake_cam_logit = _split(discriminator, reals[name[-1]], fake)
+            losses[f"D_adv_{name}"] = least_squares(real_logit, True) + least_squares(fake_logit, False)
+            losses[f"D_cam_{name}"] = least_squares(real_cam_logit, True) + least_squares(fake_cam_logit, False)
+        losses["D_total"] = self.config.adv_weight * sum(losses.values())
+        losses["D_total"].backward()
+        self.apply_gradients("D")
+        return losses
+
+    def _judged(self, fake_B2A: Tensor, fake_A2B: Tensor) -> Tuple[Tuple[str, Discriminator, Tensor], ...]:
+        """Each discriminator with its name in the losses and the fake it judges."""
+        return (
+            ("GA", self.disGA, fake_B2A),
+            ("LA", self.disLA, fake_B2A),
+            ("GB", self.disGB, fake_A2B),
+            ("LB", self.disLB, fake_A2B),
+        )
+
+    def translate(self, direction: str, images: Tensor) -> Translation:
+        """Translation, identity and reconstruction, each below the heat map of its CAM: the authors' seven rows."""
+        source, target = direction.split("2")
+        forward, back = self.generators if direction == "A2B" else self.generators[::-1]
+        fake, _, fake_heatmap = forward(images)
+        (identity, cycle), (identity_heatmap, cycle_heatmap) = _images_and_heatmaps(back, images, fake)
+        there, same, returned = f"{source}2{target}", f"{source}2{source}", f"{source}2{target}2{source}"
+        rows = [
+            Row(f"real_{source}", images.numpy()),
+            Row(f"CAM {same}", identity_heatmap.numpy(), True),
+            Row(same, identity.numpy()),
+            Row(f"CAM {there}", fake_heatmap.numpy(), True),
+            Row(there, fake.numpy()),
+            Row(f"CAM {returned}", cycle_heatmap.numpy(), True),
+            Row(returned, cycle.numpy()),
+        ]
+        return Translation(fake.numpy(), rows)
+
+    def statistics(self) -> Dict[str, float]:
+        """Mean, smallest and largest rho of each generator's AdaLIN and ILN layers."""
+        found = {}
+        for name in ("genA2B", "genB2A"):
+            for kind in (AdaLIN, ILN):
+                layers = [layer for layer in self.networks[name].sublayers() if isinstance(layer, kind)]
+                rho = paddle.concat([layer.rho.flatten() for layer in layers]).numpy()
+                found[f"rho_{name}/{kind.__name__}_mean"] = float(rho.mean())
+                found[f"rho_{name}/{kind.__name__}_min"] = float(rho.min())
+                found[f"rho_{name}/{kind.__name__}_max"] = float(rho.max())
+        return found
+
+
+def _split(network, first: Tensor, second: Tensor) -> Tuple[Tuple[Tensor, Tensor], Tensor, Tensor]:
+    """One pass over two batches of equal size: ((output, output), CAM logit of the first, of the second)."""
+    output, cam_logit, _ = network(paddle.concat([first, second]))
+    return tuple(output.chunk(2)), *cam_logit.chunk(2)
+
+
+def _images_and_heatmaps(generator: ResnetGenerator, first: Tensor, second: Tensor) -> Tuple:
+    images, _, heatmaps = generator(paddle.concat([first, second]))
+    return images.chunk(2), heatmaps.chunk(2)

@@ -1,0 +1,127 @@
+"""What a run tells: metrics.jsonl, VisualDL, and a progress bar or plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Mapping, Optional
+
+import numpy as np
+from tqdm import tqdm
+from visualdl import LogWriter
+from visualdl.proto.record_pb2 import Record
+from visualdl.reader.record_reader import RecordReader
+
+from utils import write_bytes
+
+RECORDS = "vdlrecords.run.log"
+SECONDS_BETWEEN_LINES = 60
+
+
+class RunLog:
+    """metrics.jsonl and the VisualDL log of a run, at the true iteration.
+
+    Both are cut back to `iteration` when they are opened, so that after a resume they go on without gaps or doubled points. Each
+    entry is on disk before the next iteration begins.
+    """
+
+    def __init__(self, metrics: Path, log: Path, iteration: int) -> None:
+        self.metrics = metrics
+        _cut_metrics(metrics, iteration)
+        _cut_records(log / RECORDS, iteration)
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces that it appends
+            self._writer = LogWriter(str(log), file_name=RECORDS)
+
+    def write(self, iteration: int, losses: Mapping[str, float], speed: Mapping[str, float], extra: Mapping[str, float]) -> None:
+        """Log one line: losses, `speed` (lr, images_per_second) and `extra` scalars, the last to VisualDL only."""
+        # Totals first: VisualDL shows charts in this order.
+        losses = dict(sorted(losses.items(), key=lambda item: not item[0].endswith("_total")))
+        line = {"iteration": iteration, **losses, **speed}
+        with open(self.metrics, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        named = {
+            **{f"loss/{name}": value for name, value in losses.items()},
+            **{f"training/{name}": value for name, value in speed.items()},
+            **extra,
+        }
+        for tag, value in named.items():
+            self._writer.add_scalar(tag, value, iteration)
+        self._writer.flush()
+
+    def add_image(self, tag: str, image: np.ndarray, iteration: int) -> None:
+        """Log an (H, W, 3) uint8 RGB picture."""
+        self._writer.add_image(tag, image, iteration)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _cut_metrics(path: Path, iteration: int) -> None:
+    """Keep the whole lines up to `iteration`. A process killed while writing leaves half a line at the end."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line + "\n")
+    write_bytes(path, "".join(kept).encode())
+
+
+def _cut_records(path: Path, iteration: int) -> None:
+    """The same for VisualDL's records, each of which is its length in 8 bytes and then a protocol buffer."""
+    if not path.exists():
+        return
+    kept = []
+    for content in RecordReader(str(path)).get_all():
+        record = Record()
+        try:
+            record.ParseFromString(content)
+        except Exception:  # protobuf's DecodeError moved between its versions
+            break
+        if all(value.id <= iteration for value in record.values):
+            kept.append(len(content).to_bytes(8, "little") + content)
+    write_bytes(path, b"".join(kept))
+
+
+class Progress:
+    """A bar on a terminal; on anything else plain lines, at each report and at least once a minute."""
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first, self.total = first, total
+        self.started = self.last_line = time.monotonic()
+        self.bar: Optional[tqdm] = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=first, unit="it", dynamic_ncols=True)
+
+    def update(self, iteration: int, losses: Mapping[str, float], report: bool) -> None:
+        """`iteration` is done; `report` asks for a line of its own."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name.endswith("_total"))
+        if self.bar is not None:
+            self.bar.update(iteration - self.bar.n)
+            self.bar.set_postfix_str(text, refresh=False)
+        now = time.monotonic()
+        if report or (self.bar is None and now - self.last_line > SECONDS_BETWEEN_LINES):
+            self.last_line = now
+            self.say(f"[{iteration}/{self.total}]  {text}  {self._speed(iteration, now)}")
+
+    def say(self, text: str) -> None:
+        """Print a line without tearing the bar."""
+        if self.bar is not None:
+            self.bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _speed(self, iteration: int, now: float) -> str:
+        seconds = (now - self.started) / max(1, iteration - self.first)
+        left = int(seconds * (self.total - iteration))
+        return f"{seconds:.3g} s/it  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
