@@ -1,0 +1,1 @@
+"""Commands beside the training: python -m tools.NAME --help."""

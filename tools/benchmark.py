@@ -1,0 +1,150 @@
+"""Time the real training step, alone or beside the authors' PyTorch step; or the loader.
+
+python -m tools.benchmark train --img_size 128 --ch 64 --light
+python -m tools.benchmark train --img_size 128 --ch 64 --light --peer ../UGATIT-pytorch
+python -m tools.benchmark data --dataset selfie2anime --img_size 256
+
+`train` takes any flag of main.py that shapes networks or batches. With --peer, a checkout of the authors' repository, both steps
+run in turn in the same run with the same number of threads; torch must be installed for the Python that --peer_python names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import List, Optional, Sequence, Tuple
+
+from engine.cpu import configure_cpu
+from errors import ConfigError, UserError
+
+configure_cpu()
+
+import numpy as np  # noqa: E402
+
+from config import Config, parse_arguments  # noqa: E402
+from dataset import TrainingData, read_ahead  # noqa: E402
+from engine.trainer import Trainer  # noqa: E402
+from main import build_method  # noqa: E402
+
+PEER_SCRIPT = Path(__file__).with_name("peer_step.py")
+PAUSE = 0.3  # seconds between the two: an idle OpenMP pool spins for 0.2 s before it sleeps
+
+
+class OurStep:
+    """The method's step on one random batch, as the training loop calls it."""
+
+    def __init__(self, config: Config) -> None:
+        self.method: Trainer = build_method(config)
+        self.method.set_training(True)
+        rng = np.random.default_rng(0)
+        shape = (config.batch_size, config.img_ch, config.img_size, config.img_size)
+        self.batch = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
+
+    def seconds(self) -> float:
+        started = time.perf_counter()
+        self.method.step(self.batch)
+        return time.perf_counter() - started
+
+    def peak_kilobytes(self) -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class PeerStep:
+    """The authors' step in another process."""
+
+    def __init__(self, config: Config, folder: str, python: str) -> None:
+        if not (Path(folder) / "networks.py").is_file():
+            raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
+        command = [python, str(PEER_SCRIPT), "--peer", folder]
+        command += ["--light"] * config.light
+        for name in ("img_size", "ch", "n_res", "n_dis", "batch_size"):
+            command += [f"--{name}", str(getattr(config, name))]
+        command += ["--threads", os.environ["OMP_NUM_THREADS"]]
+        # Our settings are for Paddle's libraries; the peer runs as its users run it.
+        environment = {k: v for k, v in os.environ.items() if k != "MKL_DEBUG_CPU_TYPE"}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.kilobytes = 0
+
+    def seconds(self) -> float:
+        try:
+            self.process.stdin.write("step\n")
+            self.process.stdin.flush()
+            seconds, self.kilobytes = json.loads(self.process.stdout.readline())
+        except (OSError, ValueError) as error:
+            raise UserError("--peer: the authors' step failed (see above); is torch installed for --peer_python?") from error
+        return seconds
+
+    def peak_kilobytes(self) -> int:
+        return self.kilobytes
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str], python: str) -> None:
+    ours = OurStep(config)
+    others = PeerStep(config, peer, python) if peer else None
+    times: Tuple[List[float], List[float]] = ([], [])
+    for number in range(warmup + steps):
+        for side, recorded in zip((ours, others), times):
+            if side is not None:
+                seconds = side.seconds()
+                recorded += [seconds] * (number >= warmup)
+                time.sleep(PAUSE if others else 0)
+    images = 2 * config.batch_size
+    for name, side, recorded in (("ours", ours, times[0]), ("peer", others, times[1])):
+        if side is not None:
+            spread = f"{min(recorded):.2f} to {max(recorded):.2f}"
+            print(
+                f"{name}: {median(recorded):.3f} s a step (median of {steps}, {spread}), "
+                f"{images / median(recorded):.2f} images a second, peak memory {side.peak_kilobytes() / 2**20:.2f} GiB"
+            )
+    if others is not None:
+        others.close()
+        ours_median, peer_median = median(times[0]), median(times[1])
+        print(f"ratio {ours_median / peer_median:.2f} (ours {ours_median:.1f} s, peer {peer_median:.1f} s)")
+
+
+def benchmark_data(config: Config, steps: int) -> None:
+    """Batches a second of the loader alone, on the data set that --dataset names."""
+    data = TrainingData(config)
+    for workers in sorted({0, config.num_workers}):
+        started = time.perf_counter()
+        for _ in read_ahead(data.batch, 1, steps, workers):
+            pass
+        seconds = (time.perf_counter() - started) / steps
+        print(f"--num_workers {workers}: {seconds * 1000:.1f} ms a batch, {2 * config.batch_size / seconds:.0f} images a second")
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("train", "data"))
+    parser.add_argument("--steps", type=int, help="steps to time (default: 5, of the loader 200)")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: 2)")
+    parser.add_argument("--peer", help="checkout of the authors' PyTorch repository")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        config, _ = parse_arguments(rest)
+        if options.what == "train":
+            benchmark_train(config, options.steps or 5, options.warmup, options.peer, options.peer_python)
+        else:
+            benchmark_data(config, options.steps or 200)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

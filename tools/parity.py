@@ -1,0 +1,218 @@
+"""Replay figures of the authors' code through this project's training step, in double precision.
+
+python -m tools.parity ../shared/parity/ugatit_light.npz
+
+An archive holds images, initial weights, and what the authors' networks and steps made of them: outputs (forward/), gradients of
+step 0 (grad/), losses of each step, and the weights after the last (final/). Prints each measure beside its tolerance and exits 1
+where one is over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+import numpy as np
+
+from engine.cpu import configure_cpu
+from errors import DataError, UserError
+
+configure_cpu()
+
+import paddle  # noqa: E402
+
+from config import UGATITConfig  # noqa: E402
+from tools.authors_names import UGATIT_RULES, our_state  # noqa: E402
+from UGATIT import UGATIT  # noqa: E402
+
+FORWARD, FORWARD_FLOAT32, FIRST_LOSSES, LATER_LOSSES, GRADIENTS, FINAL = 1e-6, 1e-4, 1e-6, 1e-5, 1e-5, 1e-3
+NO_GRADIENT = 1e-12
+Arrays = Dict[str, np.ndarray]
+
+
+class Measure(NamedTuple):
+    """One figure of the comparison and the most it may be."""
+
+    name: str
+    value: float
+    at_most: float
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.at_most
+
+
+class Archive:
+    """A file of figures, read by prefix. Raises DataError where it is missing or not such a file."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                self.arrays: Arrays = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable .npz archive ({error})") from error
+        if not {"A", "B"} <= set(self.arrays):
+            raise DataError(f"{path}: not an archive of parity figures (it has no images A and B)")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+    def below(self, prefix: str) -> Arrays:
+        """Entries whose names start with `prefix`, under the rest of their names."""
+        return {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
+
+    def networks(self) -> List[str]:
+        return sorted({name.split("/")[1] for name in self.arrays if name.startswith("init/")})
+
+
+# U-GAT-IT
+
+
+def build_ugatit(archive: Archive) -> UGATIT:
+    """The method with the sizes that the arrays imply, holding the initial weights."""
+    generator, judge = archive.below("init/genA2B/"), archive.below("init/disGA/")
+    steps, batch, img_ch, img_size = archive["A"].shape[:4]
+    width = generator["gamma.weight"].shape[0]
+    config = UGATITConfig(
+        dataset="parity",
+        batch_size=batch,
+        img_size=img_size,
+        img_ch=img_ch,
+        ch=generator["DownBlock.1.weight"].shape[0],
+        n_res=sum(bool(re.fullmatch(r"UpBlock1_\d+\.conv1\.weight", name)) for name in generator),
+        # A discriminator's Sequential holds n_layers - 1 convolutions; --n_dis N gives N + 1 layers.
+        n_dis=sum(bool(re.fullmatch(r"model\.\d+\.weight_orig", name)) for name in judge),
+        light=generator["FC.0.weight"].shape[1] == width,
+        iteration=steps,
+        decay_flag=False,
+    )
+    method = UGATIT(config)
+    load_networks(method, archive, {name: UGATIT_RULES[name[:3]] for name in archive.networks()})
+    return method
+
+
+def ugatit_forward(method: UGATIT, archive: Archive) -> Arrays:
+    """The outputs that `forward/` records, by the same names."""
+    images = paddle.to_tensor(archive["A"][0], dtype=paddle.get_default_dtype())
+    outputs: Arrays = {}
+    for name, first in (("genA2B", "image"), ("disGA", "logit"), ("disLA", "logit")):
+        with paddle.no_grad():
+            result, cam_logit, heatmap = method.networks[name](images)
+        outputs.update({f"{name}/{first}": result, f"{name}/cam_logit": cam_logit, f"{name}/heatmap": heatmap})
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+# Any method
+
+
+def load_networks(method: Any, archive: Archive, rules: Dict[str, list]) -> None:
+    for name, network_rules in rules.items():
+        state = our_state(archive.below(f"init/{name}/"), network_rules)
+        own = method.networks[name].state_dict()
+        if set(own) != set(state):
+            raise DataError(f"{name}: the archive's parameters are not this network's ({sorted(set(own) ^ set(state))[0]})")
+        for key, value in own.items():
+            value.set_value(state[key].astype(str(value.numpy().dtype)))
+
+
+def compare(archive: Archive) -> List[Measure]:
+    """All measures of an archive, its networks in double precision."""
+    rules = {name: UGATIT_RULES[name[:3]] for name in archive.networks()}
+    measures = [_forward_measure(build_ugatit(archive), archive, "forward in float32", FORWARD_FLOAT32)]
+    previous = paddle.get_default_dtype()
+    paddle.set_default_dtype("float64")
+    try:
+        method = build_ugatit(archive)
+        measures.append(_forward_measure(method, archive, "forward", FORWARD))
+        method.set_training(True)
+        gradients = _record_first_gradients(method)
+        steps = archive["A"].shape[0]
+        for step in range(steps):
+            batch = {"real_A": archive["A"][step].astype("float64"), "real_B": archive["B"][step].astype("float64")}
+            losses = method.step(batch)
+            expected = archive.below(f"step{step}/")
+            value = max(_relative(losses[name], float(figure)) for name, figure in expected.items())
+            measures.append(Measure(f"losses of step {step}", value, LATER_LOSSES if step else FIRST_LOSSES))
+            if step == 0:
+                measures += _gradient_measures(gradients, archive, rules)
+        measures += _final_measures(method, archive, rules)
+    finally:
+        paddle.set_default_dtype(previous)
+    return measures
+
+
+def _forward_measure(method: Any, archive: Archive, name: str, at_most: float) -> Measure:
+    method.set_training(False)
+    outputs, expected = ugatit_forward(method, archive), archive.below("forward/")
+    worst = max(np.abs(outputs[key] - value).max() / np.abs(value).max() for key, value in expected.items())
+    return Measure(name, float(worst), at_most)
+
+
+def _record_first_gradients(method: Any) -> Dict[str, Arrays]:
+    """Copy each network's gradients when the training step hands them to an optimizer for the first time."""
+    recorded: Dict[str, Arrays] = {}
+    apply_gradients = method.apply_gradients
+
+    def record_and_apply(optimizer: str) -> None:
+        for name, network in method.networks.items():
+            present = {key: p.grad.numpy().copy() for key, p in network.named_parameters() if p.grad is not None}
+            if present:
+                recorded.setdefault(name, present)
+        apply_gradients(optimizer)
+
+    method.apply_gradients = record_and_apply
+    return recorded
+
+
+def _gradient_measures(recorded: Dict[str, Arrays], archive: Archive, rules: Dict[str, list]) -> List[Measure]:
+    measures = []
+    for name in archive.networks():
+        worst = 0.0
+        for key, expected in our_state(archive.below(f"grad/{name}/"), rules[name]).items():
+            ours = recorded[name][key]
+            largest = np.abs(expected).max()
+            if largest < NO_GRADIENT:
+                worst = max(worst, 0.0 if np.abs(ours).max() < NO_GRADIENT else np.inf)
+            else:
+                worst = max(worst, float(np.abs(ours - expected).max() / largest))
+        measures.append(Measure(f"gradients of {name}", worst, GRADIENTS))
+    return measures
+
+
+def _final_measures(method: Any, archive: Archive, rules: Dict[str, list]) -> List[Measure]:
+    measures = []
+    for name in archive.networks():
+        initial = our_state(archive.below(f"init/{name}/"), rules[name])
+        final = our_state(archive.below(f"final/{name}/"), rules[name])
+        ours = {key: value.numpy() for key, value in method.networks[name].state_dict().items()}
+        difference = sum(np.abs(ours[key] - value).sum() for key, value in final.items())
+        update = sum(np.abs(value.astype("float64") - initial[key]).sum() for key, value in final.items())
+        measures.append(Measure(f"final weights of {name}", float(difference / update), FINAL))
+    return measures
+
+
+def _relative(ours: float, expected: float) -> float:
+    """Relative difference; nothing where both agree to 1e-9."""
+    difference = abs(ours - expected)
+    return 0.0 if difference <= 1e-9 else difference / max(abs(expected), 1e-300)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.parity", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="an archive of the authors' figures (.npz)")
+    options = parser.parse_args(arguments)
+    try:
+        measures = compare(Archive(options.file))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    for measure in measures:
+        print(f"{'ok  ' if measure.passed else 'OVER'}  {measure.name:28s} {measure.value:9.2e}  at most {measure.at_most:.0e}")
+    return 0 if all(measure.passed for measure in measures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
