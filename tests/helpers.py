@@ -1,0 +1,62 @@
+"""What several tests need: tiny data sets, a tiny architecture, and the command line in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+
+from utils import write_image
+
+ROOT = Path(__file__).parents[1]
+# The smallest networks that have every kind of layer.
+TINY = ["--img_size", "24", "--n_dis", "4", "--ch", "2", "--n_res", "1", "--light"]
+
+
+def draw_dataset(root: Path, name: str = "tiny", train: int = 3, test: int = 2, size: int = 28) -> Path:
+    """trainA, trainB, testA, testB of random images, with one more in B than in A; returns their folder."""
+    rng = np.random.default_rng(0)
+    for phase, count in (("train", train), ("test", test)):
+        for domain, more in (("A", 0), ("B", 1)):
+            for index in range(count + more if count else 0):
+                write_image(root / name / f"{phase}{domain}" / f"{index}.png", rng.integers(0, 256, (size, size, 3), np.uint8))
+    return root / name
+
+
+def flags(tmp_path: Path, *more: str) -> List[str]:
+    """A tiny training on tmp_path/data/tiny into tmp_path/results."""
+    where = ["--dataset", "tiny", "--data_root", str(tmp_path / "data"), "--result_dir", str(tmp_path / "results")]
+    return [*where, "--device", "cpu", *more]
+
+
+def run_folder(tmp_path: Path) -> Path:
+    return tmp_path / "results" / "tiny" / "ugatit"
+
+
+def call(arguments: List[str], before: str = "", **options) -> subprocess.CompletedProcess:
+    """Run main.py in a process of its own; `before` is Python that runs first, with main's modules importable."""
+    return subprocess.run(command(arguments, before), capture_output=True, text=True, cwd=ROOT, **options)
+
+
+def command(arguments: List[str], before: str = "") -> List[str]:
+    if not before:
+        return [sys.executable, "main.py", *arguments]
+    return [sys.executable, "-c", f"import sys, main\n{before}\nsys.exit(main.main(sys.argv[1:]))", *arguments]
+
+
+def read_metrics(run: Path) -> List[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def latest_bytes(run: Path) -> Dict[str, bytes]:
+    """The arrays of the latest checkpoint, as files."""
+    return {name: (run / "checkpoints" / "latest" / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")}
+
+
+def environment(**more: str) -> Dict[str, str]:
+    return {**os.environ, **more}

@@ -1,0 +1,36 @@
+"""CPU settings: what the user set stays, and importing prints nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.helpers import ROOT, environment
+
+PRINT = (
+    "from engine.cpu import configure_cpu; configure_cpu(); import os; "
+    "print(os.environ['OMP_NUM_THREADS'], os.environ.get('MKL_DEBUG_CPU_TYPE'))"
+)
+
+
+def run(**more: str) -> subprocess.CompletedProcess:
+    clean = {k: v for k, v in environment(**more).items() if k in more or k not in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")}
+    return subprocess.run([sys.executable, "-c", PRINT], cwd=ROOT, env=clean, capture_output=True, text=True)
+
+
+def test_threads_are_the_available_cores_and_nothing_is_printed():
+    result = run()
+    assert result.stdout.split()[0] == str(len(os.sched_getaffinity(0)))
+    assert result.stderr == ""
+
+
+def test_the_user_s_settings_stay():
+    result = run(OMP_NUM_THREADS="3", MKL_DEBUG_CPU_TYPE="4")
+    assert result.stdout.split() == ["3", "4"] and result.stderr == ""
+
+
+def test_main_configures_before_paddle_is_imported():
+    code = "import sys, main; assert 'paddle' not in sys.modules; main.main(['--dry_run', '--ch', '2', '--light'])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stderr == ""

@@ -1,0 +1,67 @@
+"""Each fast operation against its plain form: values and gradients, in double precision, on every path it can take."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+
+import ops
+
+# Shapes are chosen so that every branch is taken: matrix and slice padding, small maps, few output channels.
+CASES = [
+    ("reflect_pad", [(2, 3, 6, 5)], {"pad": 1}),
+    ("reflect_pad", [(1, 2, 5, 6)], {"pad": 3}),
+    ("reflect_pad", [(1, 2, 66, 70)], {"pad": 3}),
+    ("conv2d", [(2, 3, 12, 12), (4, 3, 3, 3), (4,)], {"stride": 2}),
+    ("conv2d", [(2, 3, 6, 6), (4, 3, 3, 3), (4,)], {}),
+    ("conv2d", [(3, 3, 6, 6), (4, 3, 4, 4)], {"stride": 2}),
+    ("conv2d", [(2, 16, 12, 12), (2, 16, 7, 7), (2,)], {}),
+    ("conv2d", [(1, 16, 5, 5), (1, 16, 4, 4)], {}),
+    ("upsample_conv2d", [(2, 4, 5, 6), (3, 4, 3, 3)], {}),
+    ("instance_norm", [(2, 3, 5, 6)], {}),
+    ("moments", [(2, 3, 5, 6)], {}),
+    ("scale_shift", [(2, 3, 5, 6), (2, 3), (2, 3)], {}),
+    ("adalin", [(2, 3, 5, 6), (1, 3, 1, 1), (2, 3), (2, 3)], {}),
+    ("weighted_conv1x1", [(2, 3, 5, 6), (3,), (3,), (4, 6, 1, 1), (4,)], {}),
+    ("global_max_pool", [(2, 3, 5, 6)], {}),
+]
+
+
+def run(function, arrays, options):
+    """Outputs and input gradients of a function, under fixed output gradients."""
+    inputs = [paddle.to_tensor(array, stop_gradient=False) for array in arrays]
+    outputs = function(*inputs, **options)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    rng = np.random.default_rng(1)
+    sum((out * paddle.to_tensor(rng.standard_normal(out.shape))).sum() for out in outputs).backward()
+    return [out.numpy() for out in outputs], [tensor.grad.numpy() for tensor in inputs]
+
+
+@pytest.mark.parametrize("name, shapes, options", CASES)
+def test_fast_equals_plain(name, shapes, options):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    fast = getattr(ops, name)
+    values, gradients = run(fast, arrays, options)
+    plain_values, plain_gradients = run(ops.PLAIN[fast], arrays, options)
+    for ours, plain in zip(values + gradients, plain_values + plain_gradients):
+        np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-10)
+
+
+def test_every_pair_is_tested():
+    assert {getattr(ops, name) for name, _, _ in CASES} == set(ops.PLAIN)
+
+
+def test_pad_larger_than_the_map_is_refused():
+    with pytest.raises(ValueError, match="larger map than 3x3"):
+        ops.reflect_pad(paddle.zeros([1, 1, 3, 3]), 3)
+
+
+@pytest.mark.parametrize("constant", [0, 1, 2])
+def test_scale_shift_with_a_constant_among_its_inputs(constant):
+    inputs = [paddle.randn(shape) for shape in ([2, 3, 4, 4], [2, 3], [2, 3])]
+    for index, tensor in enumerate(inputs):
+        tensor.stop_gradient = index == constant
+    ops.scale_shift(*inputs).sum().backward()
+    assert [tensor.grad is None for tensor in inputs] == [index == constant for index in range(3)]

@@ -1,0 +1,45 @@
+"""The authors' figures, replayed through the project's own training step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from tools import parity
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", ["ugatit_light", "ugatit_full"])
+def test_figures_of_the_authors(name, capsys):
+    assert parity.main([str(GOLDEN / f"{name}.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "OVER" not in out
+    for measure in ("forward", "losses of step 1", "gradients of genB2A", "final weights of disLB"):
+        assert measure in out
+    assert paddle.get_default_dtype() == "float32"
+
+
+@pytest.mark.parametrize("key, words", [
+    ("step1/G_total", "losses of step 1"),
+    ("grad/disGA/model.1.bias", "gradients of disGA"),
+    ("forward/genA2B/heatmap", "forward"),
+    ("final/genB2A/gamma.weight", "final weights of genB2A"),
+])  # fmt: skip
+def test_a_changed_figure_is_noticed(key, words, tmp_path, capsys):
+    with np.load(GOLDEN / "ugatit_light.npz") as archive:
+        arrays = dict(archive)
+    arrays[key] = arrays[key] * 1.01
+    np.savez(tmp_path / "changed.npz", **arrays)
+    assert parity.main([str(tmp_path / "changed.npz")]) == 1
+    over = [line for line in capsys.readouterr().out.splitlines() if line.startswith("OVER")]
+    assert over and all(words in line for line in over)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path, capsys):
+    (tmp_path / "a.npz").write_bytes(b"nothing")
+    assert parity.main([str(tmp_path / "a.npz")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,86 @@
+"""--phase test: every image under its own name, with nothing but the run and the test folders."""
+
+from __future__ import annotations
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+import main
+from engine.tester import output_names
+from tests.helpers import TINY, draw_dataset, flags, run_folder
+from utils import Row, contact_sheet, strips, to_heat_map, write_image
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("tested")
+    folder = draw_dataset(tmp_path / "data", test=2)
+    for name in ("same.jpg", "same.png", "deep/a.b.webp"):
+        path = folder / "testA" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(cv2.imencode(path.suffix, np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8))[1])
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "2", "--save_freq", "1")) == 0
+    for part in ("trainA", "trainB"):
+        shutil.rmtree(folder / part)
+    assert main.main(flags(tmp_path, "--phase", "test")) == 0
+    return tmp_path
+
+
+def test_outputs_have_the_names_of_the_inputs(tested):
+    test = run_folder(tested) / "test"
+    expected = {"0.png", "1.png", "same.jpg.png", "same.png.png", "deep/a.b.png"}
+    for folder in (test / "A2B", test / "grid" / "A2B"):
+        assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")} == expected
+    assert len(list((test / "B2A").glob("*.png"))) == 3
+    assert cv2.imread(str(test / "A2B" / "same.png.png")).shape == (24, 24, 3)
+    assert cv2.imread(str(test / "grid" / "A2B" / "same.png.png")).shape == (7 * 24, 24, 3)
+    assert cv2.imread(str(test / "contact_A2B.png")).shape == (48, 5 * 24 + 4 * 4, 3)
+
+
+def test_the_strip_holds_input_and_output(tested):
+    test = run_folder(tested) / "test"
+    strip = cv2.imread(str(test / "grid" / "B2A" / "0.png"))
+    assert (strip[4 * 24 : 5 * 24] == cv2.imread(str(test / "B2A" / "0.png"))).all()
+    given = cv2.imread(str(tested / "data" / "tiny" / "testB" / "0.png"))
+    assert (strip[:24] == cv2.resize(given, (24, 24), interpolation=cv2.INTER_AREA)).all()
+
+
+def test_an_older_checkpoint_by_its_path(tested, tmp_path):
+    test = run_folder(tested) / "test"
+    latest = cv2.imread(str(test / "A2B" / "0.png"))
+    shutil.copytree(run_folder(tested) / "checkpoints" / "step_0000001", tmp_path / "anywhere")
+    arguments = flags(tested, "--phase", "test", "--checkpoint", str(tmp_path / "anywhere"))
+    assert main.main([*arguments, "--result_dir", str(tmp_path / "elsewhere")]) == 0
+    older = cv2.imread(str(tmp_path / "elsewhere" / "tiny" / "ugatit" / "test" / "A2B" / "0.png"))
+    # The last iteration of a run has a learning rate of 0.
+    assert older.shape == latest.shape
+
+
+def test_colliding_stems_keep_their_extension():
+    assert output_names(["a.jpg", "a.png", "b/a.jpg", "c.JPG"]) == {
+        "a.jpg": "a.jpg.png", "a.png": "a.png.png", "b/a.jpg": "b/a.png", "c.JPG": "c.png",
+    }  # fmt: skip
+
+
+def test_a_constant_heat_map_has_one_colour():
+    flat = to_heat_map(np.full((1, 3, 3), 5.0, np.float32), 8)
+    assert flat.shape == (8, 8, 3) and len(np.unique(flat.reshape(-1, 3), axis=0)) == 1
+    ramp = to_heat_map(np.arange(9, dtype=np.float32).reshape(1, 3, 3), 8)
+    assert ramp[0, 0].argmax() == 2 and ramp[-1, -1].argmax() == 0, "low is blue and high is red"
+
+
+def test_contact_sheet_wraps_at_eight_columns():
+    white = np.full((10, 10, 3), 255, np.uint8)
+    sheet = contact_sheet([(white, white)] * 9)
+    assert sheet.shape == (2 * (20 + 4) - 4, 8 * 14 - 4, 3)
+
+
+def test_strips_turn_grey_into_colour(tmp_path):
+    rows = [Row("real_A", np.zeros((2, 1, 8, 8))), Row("CAM", np.ones((2, 1, 2, 2)), True)]
+    pictures = strips(rows, 8)
+    assert [picture.shape for picture in pictures] == [(16, 8, 3)] * 2
+    write_image(tmp_path / "a" / "b.png", pictures[0])
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]

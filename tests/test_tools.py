@@ -1,0 +1,114 @@
+"""The commands beside the training: benchmark, demo set."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from dataset import find_images
+from tests.helpers import TINY, draw_dataset
+from tools import benchmark, draw_demo_data
+from utils import read_image
+
+
+def test_benchmark_of_the_step(capsys):
+    assert benchmark.main(["train", *TINY, "--steps", "2", "--warmup", "1"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ours: [\d.]+ s a step .* images a second, peak memory [\d.]+ GiB$", out, re.MULTILINE)
+
+
+# A repository whose networks.py stands in for the authors', so that neither torch nor theirs is needed here.
+FAKE_TORCH = """
+import sys, time, json
+for _ in sys.stdin:
+    print(json.dumps([10.0, 1048576]), flush=True)
+"""
+
+
+def test_benchmark_beside_a_peer_ends_with_the_ratio(tmp_path, capsys, monkeypatch):
+    (tmp_path / "networks.py").write_text("")
+    (tmp_path / "answering.py").write_text(FAKE_TORCH)
+    monkeypatch.setattr(benchmark, "PEER_SCRIPT", tmp_path / "answering.py")
+    arguments = ["train", *TINY, "--steps", "1", "--warmup", "1", "--peer", str(tmp_path)]
+    assert benchmark.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "peer: 10.000 s a step" in out and "peak memory 1.00 GiB" in out
+    assert re.fullmatch(r"ratio 0\.\d\d \(ours 0\.\d s, peer 10\.0 s\)", out.splitlines()[-1])
+
+
+def test_benchmark_refuses_a_folder_that_is_no_peer(tmp_path, capsys):
+    assert benchmark.main(["train", *TINY, "--peer", str(tmp_path)]) == 2
+    assert "--peer" in capsys.readouterr().err
+
+
+def test_benchmark_says_when_the_peer_fails(tmp_path, capsys, monkeypatch):
+    (tmp_path / "networks.py").write_text("raise SystemExit(3)")
+    (tmp_path / "failing.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(benchmark, "PEER_SCRIPT", tmp_path / "failing.py")
+    assert benchmark.main(["train", *TINY, "--peer", str(tmp_path)]) == 1
+    assert "is torch installed for --peer_python" in capsys.readouterr().err
+
+
+def test_benchmark_of_the_loader(tmp_path, capsys):
+    draw_dataset(tmp_path)
+    arguments = ["data", "--data_root", str(tmp_path), "--dataset", "tiny", *TINY, "--steps", "4"]
+    assert benchmark.main(arguments) == 0
+    assert "--num_workers 0" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("portraits") / "set"
+    draw_demo_data.draw_dataset(folder, size=32, train=3, test=2, workers=1)
+    return folder
+
+
+def test_demo_set_has_the_layout_and_true_pairs(portraits):
+    assert {part: len(find_images(portraits / part)) for part in ("trainA", "trainB", "testA", "testB")} == {
+        "trainA": 3, "trainB": 3, "testA": 2, "testB": 2,
+    }  # fmt: skip
+    identity = draw_demo_data.identity_of(0, 1)
+    assert (read_image(portraits / "testA" / "00001.png") == draw_demo_data.draw_photograph(identity, 32)).all()
+    assert (read_image(portraits / "testB" / "00001.png") == draw_demo_data.draw_anime(identity, 32)).all()
+
+
+def test_demo_set_never_shows_an_identity_twice():
+    for paired in (False, True):
+        files = draw_demo_data.plan(train=5, val=3, test=2, paired=paired)
+        numbers = [number for path, _, number in files if not path.startswith("testB")]
+        assert len(set(numbers)) == len(numbers)
+
+
+def test_demo_set_depends_on_the_seed_alone(portraits, tmp_path):
+    draw_demo_data.draw_dataset(tmp_path / "again", size=32, train=3, test=2, workers=2)
+    draw_demo_data.draw_dataset(tmp_path / "other", size=32, train=1, test=1, seed=1, workers=1)
+    for name in find_images(portraits):
+        assert (portraits / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert (tmp_path / "other" / "testA" / "00000.png").read_bytes() != (portraits / "testA" / "00000.png").read_bytes()
+
+
+def test_paired_demo_set_holds_both_halves(portraits, tmp_path):
+    assert (
+        draw_demo_data.main(
+            ["--out", str(tmp_path / "p"), "--paired", "--size", "32", "--train", "1", "--test", "2", "--val", "1"]
+        )
+        == 0
+    )
+    pair = read_image(tmp_path / "p" / "test" / "00001.png")
+    halves = [read_image(portraits / part / "00001.png") for part in ("testA", "testB")]
+    assert (pair == np.concatenate(halves, 1)).all()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--out", "{there}"], "exists already"),
+    (["--out", "{new}", "--size", "8"], "at least 16"),
+    (["--out", "{new}", "--train", "0"], "train must be at least 1"),
+    ([], "--out DIR or --sheet"),
+])  # fmt: skip
+def test_demo_set_refuses_in_one_line(arguments, words, tmp_path, capsys):
+    arguments = [text.format(there=tmp_path, new=tmp_path / "new") for text in arguments]
+    assert draw_demo_data.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and not (tmp_path / "new").exists()

@@ -1,0 +1,210 @@
+"""A run from the command line: its folder, its logs, resuming it, stopping it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+
+import cv2
+import pytest
+from visualdl.proto.record_pb2 import Record
+from visualdl.reader.record_reader import RecordReader
+
+import main
+from engine.checkpoint import load
+from tests.helpers import ROOT, TINY, call, command, draw_dataset, flags, latest_bytes, read_metrics, run_folder
+
+TRAIN = [*TINY, "--iteration", "8", "--print_freq", "2", "--checkpoint_freq", "2", "--save_freq", "3", "--sample_count", "2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 8 iterations without interruption."""
+    tmp_path = tmp_path_factory.mktemp("finished")
+    draw_dataset(tmp_path / "data")
+    result = call(flags(tmp_path, *TRAIN))
+    assert result.returncode == 0, result.stderr
+    return run_folder(tmp_path), result
+
+
+def test_run_folder(finished):
+    run, _ = finished
+    files = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+    checkpoint = ["meta.json", "model.safetensors", "optimizer.safetensors"]
+    assert files == sorted(
+        [f"checkpoints/{name}/{file}" for name in ("latest", "step_0000003", "step_0000006") for file in checkpoint]
+        + [f"samples/{direction}_{step:07d}.png" for direction in ("A2B", "B2A") for step in (2, 4, 6, 8)]
+        + ["config.json", "metrics.jsonl", "log/vdlrecords.run.log"]
+    )
+
+
+def test_metrics_have_every_term_at_every_print(finished):
+    run, _ = finished
+    lines = read_metrics(run)
+    assert [line["iteration"] for line in lines] == [2, 4, 6, 8]
+    judges = ["GA", "GB", "LA", "LB"]
+    expected = {f"{kind}_{judge}" for kind in ("D_adv", "D_cam", "G_adv", "G_cam_adv") for judge in judges}
+    expected |= {f"G_{kind}_{domain}" for kind in ("cycle", "identity", "cam") for domain in "AB"} | {"D_total", "G_total"}
+    for line in lines:
+        assert set(line) == expected | {"iteration", "lr", "images_per_second"}
+        assert line["images_per_second"] > 0
+    assert [line["lr"] for line in lines] == [1e-4, 1e-4, 0.5e-4, 0.0]
+
+
+def test_plain_lines_without_a_terminal(finished):
+    _, result = finished
+    assert len(re.findall(r"^\[\d/8\]  D_total .* G_total .* left$", result.stdout, re.MULTILINE)) == 4
+    assert result.stderr == ""
+
+
+def test_sample_grid_has_seven_rows_and_a_column_an_image(finished):
+    run, _ = finished
+    grid = cv2.imread(str(run / "samples" / "A2B_0000008.png"))
+    assert grid.shape[0] == 7 * 24
+    assert 4 * 24 < grid.shape[1] < 4 * 24 + 150
+    assert (grid[:, :10] == 255).all(axis=2).mean() > 0.5, "the labels' margin is white"
+
+
+def scalars(run, tag):
+    """(iteration, value) points of a tag in the VisualDL log."""
+    points = []
+    for content in RecordReader(str(run / "log" / "vdlrecords.run.log")).get_all():
+        record = Record()
+        record.ParseFromString(content)
+        points += [(value.id, value.value) for value in record.values if value.tag.replace("%", "_") == tag]
+    return points
+
+
+def test_visualdl_has_losses_rates_and_rho_at_the_true_iteration(finished):
+    run, _ = finished
+    metrics = read_metrics(run)
+    for tag, key in (("loss/G_total", "G_total"), ("training/lr", "lr"), ("training/images_per_second", "images_per_second")):
+        points = scalars(run, tag)
+        assert [point[0] for point in points] == [2, 4, 6, 8]
+        assert [point[1] for point in points] == pytest.approx([line[key] for line in metrics])
+    rho = scalars(run, "rho_genA2B/AdaLIN_mean")
+    assert [point[0] for point in rho] == [2, 4, 6, 8] and all(0 <= point[1] <= 1 for point in rho)
+    assert [point[0] for point in scalars(run, "samples/A2B")] == [2, 4, 6, 8]
+
+
+KILL_IN_ITERATION_5 = """
+import os, signal, UGATIT
+train_step = UGATIT.UGATIT.train_step
+def killed(self, batch):
+    losses = train_step(self, batch)
+    if self.iteration == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return losses
+UGATIT.UGATIT.train_step = killed
+"""
+CONFIGURE = "from engine.cpu import configure_cpu; configure_cpu()\n"
+
+
+@pytest.mark.parametrize("num_workers", ["0", "2"])
+def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, num_workers):
+    straight, _ = finished
+    draw_dataset(tmp_path / "data")
+    arguments = flags(tmp_path, *TRAIN, "--num_workers", num_workers)
+    assert call(arguments, CONFIGURE + KILL_IN_ITERATION_5).returncode == -signal.SIGKILL
+    run = run_folder(tmp_path)
+    assert load(run / "checkpoints" / "latest").meta["iteration"] == 4
+    # A half-written line, as a kill leaves it, and a line of an iteration that will be done again.
+    with open(run / "metrics.jsonl", "a") as stream:
+        stream.write('{"iteration": 5}\n{"iter')
+    resumed = call([*arguments, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at iteration 4" in resumed.stdout
+    assert latest_bytes(run) == latest_bytes(straight)
+    timeless = [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(run)]
+    assert timeless == [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(straight)]
+    assert scalars(run, "loss/G_total") == scalars(straight, "loss/G_total")
+
+
+def test_threads_do_not_change_the_data(finished, tmp_path):
+    straight, _ = finished
+    draw_dataset(tmp_path / "data")
+    assert call(flags(tmp_path, *TRAIN, "--num_workers", "3")).returncode == 0
+    assert latest_bytes(run_folder(tmp_path)) == latest_bytes(straight)
+
+
+@pytest.mark.parametrize("number, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_and_names_its_exit_code(tmp_path, number, exit_code):
+    draw_dataset(tmp_path / "data")
+    arguments = flags(tmp_path, *TINY, "--iteration", "1000000", "--print_freq", "1")
+    process = subprocess.Popen(command(arguments), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    run = run_folder(tmp_path)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    iteration = load(run / "checkpoints" / "latest").meta["iteration"]
+    assert stderr == f"error: stopped at iteration {iteration}, which is saved: go on with --resume\n"
+
+
+def test_resume_refuses_other_settings_and_takes_free_ones(tmp_path, capsys):
+    draw_dataset(tmp_path / "data")
+    start = [*TINY, "--iteration", "2", "--checkpoint_freq", "1"]
+    assert main.main(flags(tmp_path, *start)) == 0
+    before = latest_bytes(run_folder(tmp_path))
+    assert main.main(flags(tmp_path, "--resume", "--lr", "0.5", "--ch", "4", "--keep", "1")) == 2
+    stderr = capsys.readouterr().err
+    assert "--lr 0.5 (the run has 0.0001)" in stderr and "--ch 4 (the run has 2)" in stderr and "--keep" not in stderr
+    assert latest_bytes(run_folder(tmp_path)) == before
+    free = ["--print_freq", "1", "--save_freq", "1", "--checkpoint_freq", "3", "--keep", "1", "--num_workers", "0"]
+    assert main.main(flags(tmp_path, "--resume", "--iteration", "4", "--sample_count", "1", *free)) == 0
+    captured = capsys.readouterr()
+    assert "warning: --iteration changes from 2 to 4" in captured.err
+    run = run_folder(tmp_path)
+    assert json.loads((run / "config.json").read_text())["iteration"] == 4
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["latest", "step_0000004"]
+    assert main.main(flags(tmp_path, "--resume")) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_resume_without_a_checkpoint_starts_fresh(tmp_path, capsys):
+    draw_dataset(tmp_path / "data")
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "1", "--resume")) == 0
+    assert "no checkpoint in" in capsys.readouterr().out
+    assert load(run_folder(tmp_path) / "checkpoints" / "latest").meta["iteration"] == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    draw_dataset(tmp_path / "data")
+    poison = """
+import paddle, UGATIT
+train_step = UGATIT.UGATIT.train_step
+def poisoned(self, batch):
+    losses = train_step(self, batch)
+    if self.iteration == 3:
+        losses["G_cycle_B"] = losses["G_cycle_B"] * float("nan")
+    return losses
+UGATIT.UGATIT.train_step = poisoned
+"""
+    result = call(flags(tmp_path, *TINY, "--iteration", "4", "--checkpoint_freq", "1"), CONFIGURE + poison)
+    assert result.returncode == 1
+    assert "iteration 3: the loss G_cycle_B is nan" in result.stderr and result.stderr.count("\n") == 1
+    assert load(run_folder(tmp_path) / "checkpoints" / "latest").meta["iteration"] == 2
+
+
+def test_grey_images_train_and_test(tmp_path):
+    draw_dataset(tmp_path / "data")
+    assert main.main(flags(tmp_path, *TINY, "--img_ch", "1", "--iteration", "1", "--print_freq", "1")) == 0
+    assert main.main(flags(tmp_path, "--phase", "test")) == 0
+    translated = cv2.imread(str(run_folder(tmp_path) / "test" / "A2B" / "0.png"), cv2.IMREAD_UNCHANGED)
+    assert translated.shape == (24, 24)
+
+
+def test_full_version_trains(tmp_path):
+    draw_dataset(tmp_path / "data")
+    assert main.main(flags(tmp_path, *TINY, "--light", "false", "--iteration", "1", "--batch_size", "2")) == 0
+
+
+def test_training_without_test_images(tmp_path, capsys):
+    draw_dataset(tmp_path / "data", test=0)
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "1", "--print_freq", "1")) == 0
+    assert "no images in testA" in capsys.readouterr().out
