@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := results/portraits/ugatit
 DEMO := --dataset portraits --light --img_size 64 --n_dis 4 --ch 32 --n_res 4
 
-.PHONY: setup demo test lint clean-demo
+.PHONY: setup demo test lint
 
 setup: .venv/ready
 

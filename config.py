@@ -14,12 +14,17 @@ import argparse
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, get_type_hints
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, get_type_hints
 
 from errors import ConfigError
 
 PHASES = ("train", "test")
 DEVICES = ("auto", "cpu", "gpu", "cuda")
+GAN_MODES = ("lsgan", "vanilla", "wgangp")
+NORMS = ("batch", "instance", "none")
+INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
+LR_POLICIES = ("linear", "step", "cosine")
+UPSAMPLES = ("transpose", "resize")
 NETWORKS = "networks"
 
 
@@ -32,11 +37,12 @@ def setting(
     choices: Optional[Sequence[str]] = None,
     at_least: Optional[float] = None,
     above: Optional[float] = None,
+    at_most: float = float("inf"),
 ) -> Any:
     """A dataclass field with what the command line and the validation need to know of it."""
     return field(
         default=default,
-        metadata=dict(help=help, group=group, resume=resume, choices=choices, at_least=at_least, above=above),
+        metadata=dict(help=help, group=group, resume=resume, choices=choices, at_least=at_least, above=above, at_most=at_most),
     )
 
 
@@ -44,13 +50,15 @@ def setting(
 class Config:
     """What every method has. Raises ConfigError where a value is not valid."""
 
-    method: str = setting("ugatit", "which paper", "run", choices=("ugatit",))
+    paired: ClassVar[bool] = False
+
+    method: str = setting("ugatit", "which paper", "run")
     phase: str = setting("train", "what to do", "run", resume="command", choices=PHASES)
     dataset: str = setting("YOUR_DATASET_NAME", "name of the folder under --data_root", "run")
     data_root: str = setting("dataset", "folder that holds the data sets", "run")
     result_dir: str = setting("results", "folder that holds the runs", "run", resume="command")
     device: str = setting("auto", "auto takes a GPU where Paddle has one", "run", resume="free", choices=DEVICES)
-    seed: int = setting(0, "seed of weights, data order and augmentation", "run", at_least=0)
+    seed: int = setting(0, "seed of weights, data order and augmentation", "run", at_least=0, at_most=2**31 - 1)
     resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command")
     checkpoint: Optional[str] = setting(
         None, "test phase: this checkpoint folder instead of the run's latest", "run", resume="command"
@@ -67,6 +75,9 @@ class Config:
     img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)
     ch: int = setting(64, "width: channels of the first layer of each network", NETWORKS, at_least=1)
 
+    load_size: Optional[int] = setting(
+        None, "side to which training images are resized before the crop (none: img_size + 30)", "data", at_least=1
+    )
     num_workers: int = setting(2, "threads that read images ahead; 0 reads in the loop", "data", resume="free", at_least=0)
 
     print_freq: int = setting(
@@ -88,12 +99,16 @@ class Config:
             _check_value(item, getattr(self, item.name))
         if not self.dataset or "/" in self.dataset or "\\" in self.dataset or self.dataset in (".", ".."):
             raise ConfigError(f"--dataset {self.dataset!r}: give the name of a folder under --data_root")
-        if self.img_ch not in (1, 3):
-            raise ConfigError(f"--img_ch {self.img_ch}: images have 3 channels (colour) or 1 (grey)")
-        self.check_networks()
 
     def check_networks(self) -> None:
-        """Raise ConfigError where the architecture cannot take the images. Methods say what theirs needs."""
+        """Raise ConfigError where settings do not go together or the architecture cannot take the images.
+
+        Apart from the constructor, because a command that goes on with a run gives only some of its settings.
+        """
+        if self.img_ch not in (1, 3):
+            raise ConfigError(f"--img_ch {self.img_ch}: images have 3 channels (colour) or 1 (grey)")
+        if self.load_size is not None and self.load_size < self.img_size:
+            raise ConfigError(f"--load_size {self.load_size}: use {self.img_size} (--img_size) or more")
 
 
 @dataclass(frozen=True)
@@ -113,11 +128,10 @@ class UGATITConfig(Config):
     n_dis: int = setting(6, "depth of the discriminators: N+1 layers global, N-1 local", NETWORKS)
 
     def check_networks(self) -> None:
+        super().check_networks()
         if self.n_dis < 4:
             raise ConfigError(f"--n_dis {self.n_dis}: the local discriminator needs at least 3 layers, so use --n_dis 4 or more")
-        if self.img_size % 4:
-            nearest = max(4, round(self.img_size / 4) * 4)
-            raise ConfigError(f"--img_size {self.img_size}: the generator needs a multiple of 4, such as {nearest}")
+        check_multiple_of_4(self.img_size)
         smallest = smallest_image(self.n_dis + 1)
         if self.img_size < smallest:
             # The depth in the paper's proportion, 6 at 256x256, which leaves the same 6x6 map of logits.
@@ -129,12 +143,113 @@ class UGATITConfig(Config):
             raise ConfigError(f"--img_size {self.img_size} is too small for --n_dis {self.n_dis}: {remedy}")
 
 
-CONFIGS: Dict[str, Type[Config]] = {"ugatit": UGATITConfig}
+@dataclass(frozen=True)
+class ImageGANConfig(Config):
+    """What CycleGAN and Pix2Pix share, with the defaults of their authors' PyTorch code."""
+
+    iteration: Optional[int] = setting(
+        None, "training iterations; overrides --n_epochs and --n_epochs_decay", "training", resume="warn", at_least=1
+    )
+    n_epochs: int = setting(100, "epochs at the full learning rate", "training", at_least=0)
+    n_epochs_decay: int = setting(100, "epochs in which it falls", "training", at_least=0)
+    lr: float = setting(0.0002, "learning rate of Adam (beta1 0.5)", "training", above=0)
+    lr_policy: str = setting(
+        "linear", "how the rate falls: linear to 0, by 10 every 50 epochs, or cosine to 0", "training", choices=LR_POLICIES
+    )
+    gan_mode: str = setting(
+        "lsgan", "least squares, cross entropy, or Wasserstein with gradient penalty", "loss weights", choices=GAN_MODES
+    )
+    norm: str = setting("instance", "normalization", NETWORKS, choices=NORMS)
+    n_layers_D: int = setting(
+        3, "what a logit of the discriminator sees: 0 a pixel, 1 16x16, 3 70x70, 5 286x286 pixels", NETWORKS, at_least=0
+    )
+    init_type: str = setting("normal", "initialisation of the weights", NETWORKS, choices=INIT_TYPES)
+    init_gain: float = setting(0.02, "its standard deviation (normal) or gain", NETWORKS, above=0)
+
+    def check_networks(self) -> None:
+        super().check_networks()
+        if self.n_epochs + self.n_epochs_decay == 0:
+            raise ConfigError("--n_epochs 0 --n_epochs_decay 0: train for at least one epoch")
+        smallest = 3 * 2**self.n_layers_D if self.n_layers_D else 1
+        if self.img_size < smallest:
+            raise ConfigError(
+                f"--img_size {self.img_size} is too small for --n_layers_D {self.n_layers_D}: "
+                f"use images of at least {smallest}, or a smaller --n_layers_D"
+            )
+
+
+@dataclass(frozen=True)
+class CycleGANConfig(ImageGANConfig):
+    """CycleGAN (arXiv:1703.10593), with the defaults of the authors' PyTorch code."""
+
+    method: str = setting("cyclegan", "which paper", "run")
+    lambda_A: float = setting(10.0, "weight of the cycle loss A to B to A", "loss weights", at_least=0)
+    lambda_B: float = setting(10.0, "weight of the cycle loss B to A to B", "loss weights", at_least=0)
+    lambda_identity: float = setting(0.5, "weight of the identity losses, times lambda_A and lambda_B", "loss weights", at_least=0)
+    pool_size: int = setting(50, "earlier fakes kept to train each discriminator; 0 keeps none", "training", at_least=0)
+    n_blocks: Optional[int] = setting(None, "residual blocks (none: 9 from 256x256 on, else 6)", NETWORKS, at_least=1)
+    upsample: str = setting("transpose", "transposed convolution, or resize and convolve", NETWORKS, choices=UPSAMPLES)
+
+    def check_networks(self) -> None:
+        super().check_networks()
+        check_multiple_of_4(self.img_size)
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig(ImageGANConfig):
+    """Pix2Pix (arXiv:1611.07004), with the defaults of the authors' PyTorch code."""
+
+    paired: ClassVar[bool] = True
+
+    method: str = setting("pix2pix", "which paper", "run")
+    gan_mode: str = setting(
+        "vanilla", "least squares, cross entropy, or Wasserstein with gradient penalty", "loss weights", choices=GAN_MODES
+    )
+    lambda_L1: float = setting(100.0, "weight of the reconstruction loss", "loss weights", at_least=0)
+    lambda_GAN: float = setting(
+        1.0, "weight of the adversarial loss; 0 trains without (the paper's L1)", "loss weights", at_least=0
+    )
+    recon_loss: str = setting("l1", "reconstruction loss", "loss weights", choices=("l1", "l2", "none"))
+    unconditional: bool = setting(False, "the discriminator does not see the input (the paper's GAN)", NETWORKS)
+    norm: str = setting("batch", "normalization", NETWORKS, choices=NORMS)
+    netG: str = setting("unet", "generator", NETWORKS, choices=("unet", "resnet"))
+    n_blocks: Optional[int] = setting(
+        None, "residual blocks of --netG resnet (none: 9 from 256x256 on, else 6)", NETWORKS, at_least=1
+    )
+    upsample: str = setting(
+        "transpose", "of --netG resnet: transposed convolution, or resize and convolve", NETWORKS, choices=UPSAMPLES
+    )
+    no_skip: bool = setting(False, "the U-Net without its skip connections (the paper's encoder-decoder)", NETWORKS)
+    dropout: bool = setting(True, "dropout in the generator, its only source of noise", NETWORKS)
+    direction: str = setting("AtoB", "which domain is the input", NETWORKS, choices=("AtoB", "BtoA"))
+    eval_mode: bool = setting(
+        False, "test phase: no dropout, running statistics instead of the batch's", "test phase", resume="command"
+    )
+    n_answers: int = setting(1, "test phase: different answers for each image", "test phase", resume="command", at_least=1)
+
+    def check_networks(self) -> None:
+        super().check_networks()
+        check_multiple_of_4(self.img_size)
+        if not self.lambda_GAN and (self.recon_loss == "none" or not self.lambda_L1):
+            raise ConfigError("--lambda_GAN 0 leaves nothing to train on without a reconstruction loss: use --recon_loss l1")
+        if self.n_answers > 1 and (self.eval_mode or not self.dropout):
+            raise ConfigError(f"--n_answers {self.n_answers} needs dropout: leave out --eval_mode and --dropout false")
+
+
+def check_multiple_of_4(img_size: int) -> None:
+    """Raise ConfigError, naming a size that works."""
+    if img_size % 4:
+        nearest = max(4, round(img_size / 4) * 4)
+        raise ConfigError(f"--img_size {img_size}: the generator needs a multiple of 4, such as {nearest}")
+
+
+CONFIGS: Dict[str, Type[Config]] = {"ugatit": UGATITConfig, "cyclegan": CycleGANConfig, "pix2pix": Pix2PixConfig}
 
 EXAMPLES = """examples:
   python main.py --dataset selfie2anime --phase train --light
   python main.py --dataset selfie2anime --phase train --resume
   python main.py --dataset selfie2anime --phase test
+The other methods: python main.py --method cyclegan --help, python main.py --method pix2pix --help
 """
 
 
@@ -198,7 +313,7 @@ def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:
     elif type_hint is bool:
         described.update(type=_boolean, nargs="?", const=True, metavar="true|false")
     else:
-        plain = str if type_hint in (str, Optional[str]) else type_hint
+        plain = {Optional[int]: int, Optional[str]: str}.get(type_hint, type_hint)
         described.update(type=plain, metavar={int: "N", float: "X", str: "TEXT"}[plain])
     return described
 
@@ -227,6 +342,8 @@ def _check_value(item: dataclasses.Field, value: Any) -> None:
         raise ConfigError(f"{flag}: give a number")
     if limits["at_least"] is not None and value is not None and not limits["at_least"] <= value < float("inf"):
         raise ConfigError(f"{flag}: use {limits['at_least']} or more")
+    if value is not None and not isinstance(value, str) and value > limits["at_most"]:
+        raise ConfigError(f"{flag}: use {limits['at_most']} or less")
     if limits["above"] is not None and value is not None and not limits["above"] < value < float("inf"):
         raise ConfigError(f"{flag}: use a number above {limits['above']}")
 

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from functools import partial
+import traceback
 from pathlib import Path
 from typing import List, Optional, Sequence
 
 from config import Config, merge_for_resume, merge_for_test, parse_arguments, to_json
-from errors import UserError
+from errors import CheckpointError, ConfigError, UserError
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = False
     try:
-        config, typed = parse_arguments(arguments)
-        prepare_machine(config)
-        if config.dry_run:
-            show(config)
-        elif config.phase == "train":
-            train(config, typed)
-        else:
-            test(config, typed)
+        config, typed = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        debug = config.debug
+        PHASES[config.phase](config, typed)
     except UserError as error:
-        if "--debug" in arguments:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return fail(str(error), error.exit_code, debug)
+    except OSError as error:
+        return fail(f"{error.filename or 'a file'}: {error.strerror or error}; see --result_dir and --data_root", 1, debug)
     except KeyboardInterrupt:
-        print("error: stopped", file=sys.stderr)
-        return 130
+        return fail("stopped", 130, debug)
     return 0
 
 
+def fail(message: str, exit_code: int, debug: bool) -> int:
+    """One line on stderr, with --debug after the traceback."""
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code
+
+
 def prepare_machine(config: Config) -> None:
-    """CPU settings, then Paddle, then the device: in this order."""
+    """The device of the resolved configuration. Paddle is imported here, with the CPU settings that must come first."""
     from engine.cpu import configure_cpu
 
     configure_cpu()
@@ -46,9 +48,11 @@ def prepare_machine(config: Config) -> None:
 
 def build_method(config: Config):
     """The method's networks and optimizers. Imported here, because Paddle must be configured first."""
+    from CycleGAN import CycleGAN
+    from Pix2Pix import Pix2Pix
     from UGATIT import UGATIT
 
-    METHODS = {"ugatit": UGATIT}
+    METHODS = {"ugatit": UGATIT, "cyclegan": CycleGAN, "pix2pix": Pix2Pix}
     return METHODS[config.method](config)
 
 
@@ -60,10 +64,12 @@ def show(config: Config) -> None:
 
 def train(config: Config, typed: List[str]) -> None:
     """--phase train: start a run, or go on with one."""
-    from dataset import TrainingData
+    from dataset import open_training_data
     from engine.checkpoint import CheckpointFolder
     from engine.run import RunFolder
 
+    if config.checkpoint:
+        raise ConfigError("--checkpoint is for --phase test; --resume goes on with the run's newest valid checkpoint")
     run = RunFolder(config.result_dir, config.dataset, config.method)
     checkpoint = None
     if config.resume:
@@ -76,42 +82,64 @@ def train(config: Config, typed: List[str]) -> None:
             config, warnings = merge_for_resume(config, typed, checkpoint.meta["config"])
             for warning in warnings:
                 print(f"warning: {warning}", file=sys.stderr)
-    else:
+    elif not config.dry_run:
         run.refuse_if_used()
+    config.check_networks()
+    prepare_machine(config)
+    if config.dry_run:
+        return show(config)
 
-    data = TrainingData(config)
+    data = open_training_data(config)
+    if config.iteration is None:
+        epochs = config.n_epochs + config.n_epochs_decay
+        config = dataclasses.replace(config, iteration=epochs * data.iterations_per_epoch)
+    if checkpoint is not None and checkpoint.meta["iteration"] >= config.iteration:
+        print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
+        return None
+    samples = data.samples()
     method = build_method(config)
     if checkpoint is not None:
         method.restore(checkpoint)
         print(f"resumed at iteration {method.iteration}")
-    if method.iteration >= config.iteration:
-        print(f"nothing to do: the run has its {config.iteration} iterations; --iteration N goes on to N")
-        return
     run.create(to_json(config))
     print(f"training {config.method} on {config.dataset} into {run.path}")
-    method.fit(data.batches, data.samples(), run)
+    method.fit(data.batches, samples, run)
     print(f"trained {method.iteration} iterations; translate the test images with --phase test")
+    return None
 
 
 def test(config: Config, typed: List[str]) -> None:
-    """--phase test: translate testA and testB with the run's latest checkpoint, or with --checkpoint."""
-    from dataset import TEST_FOLDERS, open_folders
-    from engine.checkpoint import LATEST, load
+    """--phase test: translate the test images with the run's latest checkpoint, or with --checkpoint."""
+    from dataset import open_part
+    from engine.checkpoint import load
     from engine.run import RunFolder
     from engine.tester import translate_folder
 
+    if config.resume:
+        raise ConfigError("--resume is for --phase train; --phase test reads the run's latest checkpoint by itself")
     run = RunFolder(config.result_dir, config.dataset, config.method)
-    checkpoint = load(Path(config.checkpoint) if config.checkpoint else run.checkpoints / LATEST, config.method)
+    if not config.checkpoint and not run.checkpoints.exists():
+        raise CheckpointError(
+            f"there is no run in {run.path}: train one first, or see --result_dir, --dataset, --method and --checkpoint"
+        )
+    checkpoint = load(Path(config.checkpoint) if config.checkpoint else run.latest, config.method)
     config = merge_for_test(config, typed, checkpoint.meta["config"])
-    folders = open_folders(config, TEST_FOLDERS.values())
+    config.check_networks()
+    prepare_machine(config)
+    if config.dry_run:
+        return show(config)
+
     method = build_method(config)
+    parts = {direction: open_part(config, "test", direction) for direction in method.directions}
     method.restore_networks(checkpoint)
     print(f"translating with iteration {checkpoint.meta['iteration']} into {run.test}")
-    for direction in method.directions:
-        folder = folders[TEST_FOLDERS[direction]]
-        translate_folder(method, direction, folder.names, partial(folder.read_for_test, size=config.img_size), run.test)
-    print(f"contact sheets: {run.test / 'contact_A2B.png'} and {run.test / 'contact_B2A.png'}")
+    for direction, part in parts.items():
+        translate_folder(method, direction, part.names, part.read, run.test, getattr(config, "n_answers", 1))
+    print(f"contact sheets: {' and '.join(str(run.test / f'contact_{direction}.png') for direction in parts)}")
+    return None
 
+
+PHASES = {"train": train, "test": test}
 
 if __name__ == "__main__":
     sys.exit(main())

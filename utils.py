@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -51,8 +52,8 @@ def read_image(path: Union[str, Path], channels: int = 3) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if is_cut_short(content):
-        raise DataError(f"{path}: the image is truncated; replace or remove the file")
+    if is_damaged(content):
+        raise DataError(f"{path}: the image is truncated or damaged; replace or remove the file")
     image = decode_image(content)
     if image is None:
         raise DataError(f"{path}: not a readable image; replace or remove the file")
@@ -78,9 +79,18 @@ def decode_image(content: bytes) -> Union[np.ndarray, None]:
         raw = None if content[:2] == b"\xff\xd8" else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
-    if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == image.shape[:2]:
-        image = _over_white(raw)
+    if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
+        image = _over_white(_turned_like(raw, image))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _turned_like(raw: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """`raw` (H, W, 4) in the one of EXIF's eight orientations in which its colours are those of `image`."""
+    for turns in range(4):
+        for turned in (np.rot90(raw, turns), np.rot90(raw, turns)[:, ::-1]):
+            if turned.shape[:2] == image.shape[:2] and np.array_equal(turned[:, :, :3], image):
+                return turned
+    return raw
 
 
 def _over_white(image: np.ndarray) -> np.ndarray:
@@ -89,10 +99,13 @@ def _over_white(image: np.ndarray) -> np.ndarray:
     return (image[:, :, :3] * alpha + largest * (1 - alpha)).round().astype(image.dtype)
 
 
-def is_cut_short(content: bytes) -> bool:
-    """Whether a JPEG or PNG ends before its end marker. Decoders fill what is missing with grey and say nothing."""
+def is_damaged(content: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its end marker, or a PNG's checksums are wrong.
+
+    Decoders fill what is missing with grey and say nothing. A JPEG has no checksums: bytes changed inside one show as a picture.
+    """
     if content[:8] == b"\x89PNG\r\n\x1a\n":
-        return b"IEND" not in content[-64 * 1024 :]
+        return not _is_whole_png(content)
     if content[:2] != b"\xff\xd8":
         return False
     position = 2
@@ -106,6 +119,20 @@ def is_cut_short(content: bytes) -> bool:
             continue
         position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
     return True
+
+
+def _is_whole_png(content: bytes) -> bool:
+    position = 8
+    while position + 12 <= len(content):
+        length = int.from_bytes(content[position : position + 4], "big")
+        body = content[position + 4 : position + 8 + length]
+        checksum = content[position + 8 + length : position + 12 + length]
+        if len(checksum) < 4 or zlib.crc32(body) != int.from_bytes(checksum, "big"):
+            return False
+        if body[:4] == b"IEND":
+            return True
+        position += 12 + length
+    return False
 
 
 # Arrays
@@ -145,6 +172,13 @@ def to_colour(image: np.ndarray) -> np.ndarray:
 
 
 # Sheets
+
+
+class Sample(NamedTuple):
+    """An image (C, H, W) in [-1, 1] to translate, and its true counterpart where there is one."""
+
+    image: np.ndarray
+    truth: Optional[np.ndarray] = None
 
 
 class Row(NamedTuple):

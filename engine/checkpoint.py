@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from errors import CheckpointError, ConfigError, TrainingError
 FORMAT_VERSION = 1
 MODEL, OPTIMIZER, META = "model.safetensors", "optimizer.safetensors", "meta.json"
 LATEST = "latest"
+ANOTHER = "take another one of the run with --checkpoint"
 Arrays = Dict[str, np.ndarray]
 
 # Linux: exchange two names at once (renameat2, linux/fs.h).
@@ -67,7 +69,8 @@ class CheckpointFolder:
             _write(checkpoint, written)
             if periodic:
                 step = self.folder / f"step_{checkpoint.meta['iteration']:07d}"
-                _link(written, copy := self.folder / f".linking-{os.getpid()}")
+                # A copy and not a link: a damaged disk block should not take both.
+                shutil.copytree(written, copy := self.folder / f".copying-{os.getpid()}")
                 _put_in_place(copy, step)
             _put_in_place(written, self.latest)
             self._prune()
@@ -104,16 +107,19 @@ class CheckpointFolder:
         return None, problems
 
     def _all(self) -> List[Path]:
-        return [p for p in self.folder.glob("*") if p.is_dir() and (p.name == LATEST or p.name.startswith("step_"))] + list(
-            self.folder.glob(".replaced-*")
-        )
+        return [path for path in (self.latest, *self._periodic(), *self.folder.glob(".replaced-*")) if path.is_dir()]
+
+    def _periodic(self) -> List[Path]:
+        """Our periodic checkpoints, oldest first; folders that a user named otherwise are left alone."""
+        found = [path for path in self.folder.glob("step_*") if re.fullmatch(r"step_\d{7,}", path.name) and path.is_dir()]
+        return sorted(found, key=lambda path: int(path.name[len("step_") :]))
 
     def _prune(self) -> None:
-        for old in sorted(self.folder.glob("step_*"))[: -self.keep]:
+        for old in self._periodic()[: -self.keep]:
             shutil.rmtree(old)
 
     def _remove_leftovers(self) -> None:
-        for pattern in (".writing-*", ".linking-*") + ((".replaced-*",) if self.latest.exists() else ()):
+        for pattern in (".writing-*", ".copying-*") + ((".replaced-*",) if self.latest.exists() else ()):
             for leftover in self.folder.glob(pattern):
                 shutil.rmtree(leftover)
 
@@ -135,9 +141,9 @@ def load(path: Path, method: Optional[str] = None) -> Checkpoint:
         try:
             changed = _sha256(path / name) != checksum
         except OSError as error:
-            raise CheckpointError(f"{path / name}: cannot be read ({error.strerror}); use another --checkpoint") from error
+            raise CheckpointError(f"{path / name}: cannot be read ({error.strerror}); {ANOTHER}") from error
         if changed:
-            raise CheckpointError(f"{path / name}: its bytes have changed since it was saved; use another --checkpoint")
+            raise CheckpointError(f"{path / name}: its bytes have changed since it was saved; {ANOTHER}")
     return Checkpoint(load_file(path / MODEL), load_file(path / OPTIMIZER), meta)
 
 
@@ -147,14 +153,15 @@ def read_meta(path: Path) -> Dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
         checksum = meta.pop("checksum")
+        version = meta["format_version"]
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {META}") from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{file}: cannot be read; use another --checkpoint") from error
+        raise CheckpointError(f"--checkpoint: {path} is not a checkpoint folder, it has no {META}") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{file}: cannot be read; {ANOTHER}") from error
     if checksum != _checksum(meta):
-        raise CheckpointError(f"{file}: its bytes have changed since it was saved; use another --checkpoint")
-    if meta["format_version"] > FORMAT_VERSION:
-        raise CheckpointError(f"{file}: made by a newer version of this project (format {meta['format_version']}); update")
+        raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{file}: made by a newer version of this project (format {version}); update")
     return meta
 
 
@@ -176,7 +183,10 @@ def _refuse_unfinite(checkpoint: Checkpoint) -> None:
     for name, array in [*checkpoint.model.items(), *checkpoint.optimizer.items()]:
         if not np.isfinite(array).all():
             iteration = checkpoint.meta["iteration"]
-            raise TrainingError(f"{name} is not finite at iteration {iteration}: nothing was saved over; lower --lr and --resume")
+            raise TrainingError(
+                f"{name} is not finite at iteration {iteration}: nothing was saved over; "
+                "start a new run with a lower --lr and another --result_dir"
+            )
 
 
 def _checksum(meta: Dict[str, Any]) -> str:
@@ -197,16 +207,6 @@ def _to_disk(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _link(folder: Path, copy: Path) -> None:
-    """A second folder with the same files, without a second copy on disk where the file system allows it."""
-    copy.mkdir()
-    for file in folder.iterdir():
-        try:
-            os.link(file, copy / file.name)
-        except OSError:
-            shutil.copyfile(file, copy / file.name)
 
 
 def _put_in_place(written: Path, target: Path) -> None:

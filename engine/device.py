@@ -20,8 +20,9 @@ def choose_device(name: str, benchmark: bool) -> str:
         )
     chosen = "gpu" if has_gpu and name != "cpu" else "cpu"
     paddle.set_device(chosen)
-    if benchmark and chosen == "gpu":
-        paddle.set_flags({"FLAGS_cudnn_exhaustive_search": True})
+    if chosen == "gpu":
+        # An exact resume needs kernels that add in a fixed order; searching for the fastest gives that up.
+        paddle.set_flags({"FLAGS_cudnn_exhaustive_search": benchmark, "FLAGS_cudnn_deterministic": not benchmark})
     elif benchmark:
         print("--benchmark_flag means nothing on a CPU")
     return chosen

@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 from visualdl import LogWriter
 from visualdl.proto.record_pb2 import Record
-from visualdl.reader.record_reader import RecordReader
 
 from utils import write_bytes
 
@@ -74,19 +73,21 @@ def _cut_metrics(path: Path, iteration: int) -> None:
 
 
 def _cut_records(path: Path, iteration: int) -> None:
-    """The same for VisualDL's records, each of which is its length in 8 bytes and then a protocol buffer."""
+    """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer. They are in order of iterations."""
     if not path.exists():
         return
-    kept = []
-    for content in RecordReader(str(path)).get_all():
-        record = Record()
-        try:
+    with open(path, "r+b") as stream:
+        while True:
+            start = stream.tell()
+            header = stream.read(8)
+            content = stream.read(int.from_bytes(header, "little")) if len(header) == 8 else b""
+            if not content or len(content) < int.from_bytes(header, "little"):
+                break
+            record = Record()
             record.ParseFromString(content)
-        except Exception:  # protobuf's DecodeError moved between its versions
-            break
-        if all(value.id <= iteration for value in record.values):
-            kept.append(len(content).to_bytes(8, "little") + content)
-    write_bytes(path, b"".join(kept))
+            if any(value.id > iteration for value in record.values):
+                break
+        stream.truncate(start)
 
 
 class Progress:

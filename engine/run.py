@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from errors import CheckpointError, ConfigError
@@ -17,6 +16,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.latest = self.checkpoints / "latest"
         self.samples = self.path / "samples"
         self.log = self.path / "log"
         self.test = self.path / "test"
@@ -36,4 +36,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_bytes(self.config, config_json.encode())
         except OSError as error:
-            raise CheckpointError(f"--result_dir: cannot write {self.path} ({os.strerror(error.errno)})") from error
+            raise cannot_write(self, error) from error
+
+
+def cannot_write(run: RunFolder, error: OSError) -> CheckpointError:
+    """The user's error behind an OSError."""
+    return CheckpointError(f"--result_dir: cannot write to {run.path} ({error.strerror or error})")

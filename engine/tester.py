@@ -10,38 +10,45 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.trainer import Trainer
-from utils import contact_sheet, strips, to_image, write_image
+from utils import Sample, contact_sheet, strips, to_image, write_image
 
-MOST_ON_A_SHEET = 32
+MOST_ON_A_SHEET = 200
 
 
 def output_names(names: Sequence[str]) -> Dict[str, str]:
     """Where each relative path goes: its stem with .png, or, where two would collide, its whole name with .png."""
     stems = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
-    shared = Counter(stems.values())
+    # A stem also collides with a whole name: a.jpg, a.png and a.jpg.png.
+    shared = Counter([*stems.values(), *names])
     return {name: f"{name}.png" if shared[stem] > 1 else f"{stem}.png" for name, stem in stems.items()}
 
 
 def translate_folder(
-    method: Trainer, direction: str, names: Sequence[str], read: Callable[[int], np.ndarray], folder: Path
+    method: Trainer, direction: str, names: Sequence[str], read: Callable[[int], Sample], folder: Path, n_answers: int = 1
 ) -> None:
     """Translate images one by one.
 
-    Writes folder/DIRECTION/NAME.png, the strip folder/grid/DIRECTION/NAME.png, and folder/contact_DIRECTION.png with up to 32
-    images, evenly spread.
+    Writes folder/DIRECTION/NAME.png, the strip folder/grid/DIRECTION/NAME.png, and folder/contact_DIRECTION.png with up to 200
+    images, evenly spread. With several answers, all of them as folder/answers/DIRECTION/NAME_NUMBER.png too.
 
     Args:
-        read: gives image i as (C, H, W) float32 in [-1, 1].
+        read: gives sample i.
+        n_answers: translations of each image, with different noise.
     """
     targets = output_names(names)
     on_sheet = set(np.linspace(0, len(names) - 1, min(len(names), MOST_ON_A_SHEET)).round().astype(int).tolist())
     pairs: List[Tuple[np.ndarray, np.ndarray]] = []
     for index, name in enumerate(tqdm(names, desc=direction, unit="image", dynamic_ncols=True, disable=None)):
-        image = read(index)
-        output, rows = method.evaluate(direction, image[None])
+        sample = read(index)
+        output, rows = method.evaluate(direction, sample)
         translated = to_image(output[0])
         write_image(folder / direction / targets[name], translated)
-        write_image(folder / "grid" / direction / targets[name], strips(rows, image.shape[-1])[0])
+        write_image(folder / "grid" / direction / targets[name], strips(rows, sample.image.shape[-1])[0])
+        if n_answers > 1:
+            stem = targets[name][: -len(".png")]
+            for draw in range(n_answers):
+                answer = to_image(method.evaluate(direction, sample, draw).output[0])
+                write_image(folder / "answers" / direction / f"{stem}_{draw + 1}.png", answer)
         if index in on_sheet:
-            pairs.append((to_image(image), translated))
+            pairs.append((to_image(sample.image), translated))
     write_image(folder / f"contact_{direction}.png", contact_sheet(pairs))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from config import Config, to_saved
-from engine.checkpoint import Checkpoint, CheckpointFolder
+from engine.checkpoint import Arrays, Checkpoint, CheckpointFolder
 from engine.logger import Progress, RunLog
-from engine.run import RunFolder
+from engine.run import RunFolder, cannot_write
 from engine.signals import StopRequest
 from errors import CheckpointError, Interrupted, TrainingError
-from utils import Row, labelled_grid, strips, write_image
+from utils import Row, Sample, labelled_grid, strips, write_image
 
 Batch = Mapping[str, np.ndarray]
 Losses = Dict[str, Tensor]
@@ -35,9 +35,11 @@ class Trainer:
     A subclass fills `networks` (by name) and `optimizers` (by name) in its constructor, and defines
 
     - `train_step(batch)`: one iteration of the paper's algorithm; returns every loss term as a scalar tensor;
-    - `translate(direction, images)`: what the networks make of (N, C, H, W) images; direction is one of `directions`;
+    - `translate(direction, images, truth)`: what the networks make of (N, C, H, W) images; direction is one of `directions`, and
+      truth holds the images' true counterparts or is None;
     - `learning_rate(iteration)`: the rate of iteration 1..N;
-    - optionally `statistics()`: further scalars for the log, by tag.
+    - optionally `statistics()`, further scalars for the log by tag, and `extra_state()` with `restore_extra(arrays)`, state beside
+      networks and optimizers.
 
     Every random draw of a step comes from Paddle's generator, which is seeded anew for each iteration. A run's random state is
     therefore (seed, iteration).
@@ -60,7 +62,7 @@ class Trainer:
     def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
         raise TypeError(f"{type(self).__name__} defines no train_step")
 
-    def translate(self, direction: str, images: Tensor) -> Translation:
+    def translate(self, direction: str, images: Tensor, truth: Optional[Tensor]) -> Translation:
         raise TypeError(f"{type(self).__name__} defines no translate")
 
     def learning_rate(self, iteration: int) -> float:
@@ -68,6 +70,12 @@ class Trainer:
 
     def statistics(self) -> Dict[str, float]:
         return {}
+
+    def extra_state(self) -> Arrays:
+        return {}
+
+    def restore_extra(self, arrays: Arrays) -> None:
+        pass
 
     # What a method's constructor calls
 
@@ -106,7 +114,7 @@ class Trainer:
             TrainingError: a loss is not finite.
         """
         self.iteration += 1
-        paddle.seed((self.config.seed * 1_000_003 + self.iteration) % 2**31)
+        self._seed(self.iteration)
         for optimizer in self.optimizers.values():
             optimizer.set_lr(self.learning_rate(self.iteration))
         losses = self.train_step({name: paddle.to_tensor(array) for name, array in batch.items()})
@@ -115,22 +123,22 @@ class Trainer:
         for name, value in zip(losses, values):
             if not np.isfinite(value):
                 raise TrainingError(
-                    f"iteration {self.iteration}: the loss {name} is {value}; the last checkpoint is untouched. "
-                    "Lower --lr or a loss weight, and start again or --resume"
+                    f"iteration {self.iteration}: the loss {name} is {value}; the last checkpoint is untouched; "
+                    "start a new run with a lower --lr and another --result_dir"
                 )
         return dict(zip(losses, values))
 
     def fit(
         self,
         batches: Callable[[int, int], Iterator[Batch]],
-        samples: Mapping[str, np.ndarray],
+        samples: Mapping[str, Sequence[Sample]],
         run: RunFolder,
     ) -> None:
         """Train up to config.iteration, from where this trainer stands.
 
         Args:
             batches: gives the batches of iterations first..last.
-            samples: for each direction the images (N, C, H, W) of its sample grid.
+            samples: for each direction the columns of its sample grid.
             run: where everything is written.
 
         Raises:
@@ -139,7 +147,7 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM; the state is saved.
         """
         config, checkpoints = self.config, CheckpointFolder(run.checkpoints, self.config.keep)
-        log = RunLog(run.metrics, run.log, self.iteration)
+        log = open_log(run, self.iteration)
         progress = Progress(self.iteration, config.iteration)
         saved_at = self.iteration
         window_started = time.monotonic()
@@ -166,7 +174,7 @@ class Trainer:
                     if stop.exit_code and not last:
                         raise Interrupted(f"stopped at iteration {saved_at}, which is saved: go on with --resume", stop.exit_code)
         except OSError as error:
-            raise CheckpointError(f"--result_dir: cannot write to {run.path} ({error.strerror or error})") from error
+            raise cannot_write(run, error) from error
         finally:
             progress.close()
             with contextlib.suppress(OSError):
@@ -193,35 +201,39 @@ class Trainer:
         log.write(self.iteration, means, speed, self.statistics())
         self._loss_sums, self._loss_count = {}, 0
 
-    def _write_samples(self, log: RunLog, samples: Mapping[str, np.ndarray], run: RunFolder) -> None:
-        for direction, images in samples.items():
-            grid = self.sample_grid(direction, images)
+    def _write_samples(self, log: RunLog, samples: Mapping[str, Sequence[Sample]], run: RunFolder) -> None:
+        for direction in self.directions:
+            grid = self.sample_grid(direction, samples[direction])
             write_image(run.samples / f"{direction}_{self.iteration:07d}.png", grid)
             log.add_image(f"samples/{direction}", grid, self.iteration)
 
-    def sample_grid(self, direction: str, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Labelled rows of `translate`, one column an image (C, H, W)."""
+    def sample_grid(self, direction: str, samples: Sequence[Sample]) -> np.ndarray:
+        """Labelled rows of `translate`, one column a sample."""
         columns, labels = [], []
-        for image in images:
-            rows = self.evaluate(direction, image[None]).rows
-            columns += strips(rows, image.shape[-1])
+        for sample in samples:
+            rows = self.evaluate(direction, sample).rows
+            columns += strips(rows, sample.image.shape[-1])
             labels = [row.label for row in rows]
         return labelled_grid(columns, labels)
 
-    def evaluate(self, direction: str, images: np.ndarray) -> Translation:
-        """`translate` on arrays, in evaluation mode and without a graph."""
+    def evaluate(self, direction: str, sample: Sample, draw: int = 0) -> Translation:
+        """`translate` of one sample, in evaluation mode and without a graph; `draw` numbers the noise, where there is any."""
         self.set_training(False)
+        self._seed(-1 - draw)
+        truth = None if sample.truth is None else paddle.to_tensor(sample.truth[None])
         with paddle.no_grad():
-            return self.translate(direction, paddle.to_tensor(images))
+            return self.translate(direction, paddle.to_tensor(sample.image[None]), truth)
+
+    def _seed(self, number: int) -> None:
+        """Seed Paddle's generator for iteration `number`, or, below 0, for a translation."""
+        paddle.seed((self.config.seed * 1_000_003 + number) % 2**31)
 
     # State
 
     def state(self) -> Checkpoint:
         """All that is needed to go on."""
         model = {
-            f"{name}.{key}": value.numpy()
-            for name, network in self.networks.items()
-            for key, value in network.state_dict().items()
+            f"{name}.{key}": value.numpy() for name, network in self.networks.items() for key, value in network.state_dict().items()
         }
         optimizer = {
             f"{name}/{key}": value.numpy()
@@ -229,6 +241,7 @@ class Trainer:
             for key, value in optimizer.state_dict().items()
             if isinstance(value, Tensor)
         }
+        optimizer.update({f"extra/{name}": array for name, array in self.extra_state().items()})
         meta = {
             "method": self.config.method,
             "iteration": self.iteration,
@@ -248,10 +261,10 @@ class Trainer:
         """
         self.restore_networks(checkpoint)
         for name, optimizer in self.optimizers.items():
-            prefix = f"{name}/"
-            arrays = {k[len(prefix) :]: v for k, v in checkpoint.optimizer.items() if k.startswith(prefix)}
+            arrays = _below(checkpoint.optimizer, f"{name}/")
             if arrays:
                 optimizer.set_state_dict({key: paddle.to_tensor(array) for key, array in arrays.items()})
+        self.restore_extra(_below(checkpoint.optimizer, "extra/"))
         self.iteration = checkpoint.meta["iteration"]
         self._loss_sums = dict(checkpoint.meta["window"]["sums"])
         self._loss_count = checkpoint.meta["window"]["count"]
@@ -276,6 +289,18 @@ class Trainer:
         counts = {name: sum(p.size for p in network.parameters()) for name, network in self.networks.items()}
         lines = [f"{name:8s} {count:>13,} parameters" for name, count in counts.items()]
         return "\n".join([*lines, f"{'total':8s} {sum(counts.values()):>13,}"])
+
+
+def _below(arrays: Arrays, prefix: str) -> Arrays:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def open_log(run: RunFolder, iteration: int) -> RunLog:
+    """The run's log, cut back to `iteration`. Raises CheckpointError where it cannot be written."""
+    try:
+        return RunLog(run.metrics, run.log, iteration)
+    except OSError as error:
+        raise cannot_write(run, error) from error
 
 
 @contextlib.contextmanager

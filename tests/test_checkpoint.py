@@ -37,7 +37,7 @@ if sys.argv[3] == "no exchange":
     checkpoint._exchange = lambda *names: False
 checkpoint.save_file = dying(checkpoint.save_file)
 checkpoint.os.rename = dying(checkpoint.os.rename)
-checkpoint.os.link = dying(checkpoint.os.link)
+checkpoint.shutil.copytree = dying(checkpoint.shutil.copytree)
 checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
 checkpoint._exchange = dying(checkpoint._exchange)
 checkpoint._to_disk = dying(checkpoint._to_disk)
@@ -88,10 +88,29 @@ def toy(iteration: int, value: float = 1.0) -> Checkpoint:
 
 def test_keeps_the_newest_periodic_ones(tmp_path):
     folder = CheckpointFolder(tmp_path, keep=2)
-    for iteration in (1, 2, 3, 10):
-        folder.save(toy(iteration), periodic=iteration != 10)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step_0000002", "step_0000003"]
-    assert folder.newest_valid()[0].meta["iteration"] == 10
+    (tmp_path / "step_0000001_good").mkdir()
+    (tmp_path / "step_notes").write_text("a file of the user's")
+    for iteration in (1, 9_999_999, 10_000_000, 10_000_001):
+        folder.save(toy(iteration), periodic=iteration != 10_000_001)
+    expected = ["latest", "step_0000001_good", "step_10000000", "step_9999999", "step_notes"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
+    assert folder.newest_valid()[0].meta["iteration"] == 10_000_001
+
+
+def test_a_damaged_latest_leaves_the_periodic_one_of_the_same_iteration(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(toy(5), periodic=True)
+    with open(tmp_path / "latest" / "model.safetensors", "r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x7f")
+    assert folder.newest_valid()[0].meta["iteration"] == 5
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"checksum": 1}', "", "null", '"text"'])
+def test_a_meta_file_of_another_kind_is_an_error_in_one_line(tmp_path, text):
+    (tmp_path / "meta.json").write_text(text)
+    with pytest.raises(CheckpointError, match="meta.json: cannot be read"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "meta.json"])

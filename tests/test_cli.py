@@ -14,7 +14,6 @@ import pytest
 
 import main
 from config import CONFIGS, parse_arguments
-from errors import ConfigError
 from tests.helpers import ROOT, TINY, draw_dataset, flags, run_folder
 from utils import write_image
 
@@ -104,6 +103,12 @@ def trained(tmp_path: Path) -> None:
     assert main.main(flags(tmp_path, *TINY, "--iteration", "1")) == 0
 
 
+def trained_then_blocked(tmp_path: Path) -> None:
+    trained(tmp_path)
+    (run_folder(tmp_path) / "test").mkdir()
+    (run_folder(tmp_path) / "test" / "A2B").write_text("a file where a folder should be")
+
+
 def trained_with_changed_bytes(tmp_path: Path) -> None:
     trained(tmp_path)
     file = run_folder(tmp_path) / "checkpoints" / "latest" / "model.safetensors"
@@ -130,6 +135,11 @@ BAD = {
     "corrupt image": (corrupt, ["--num_workers", "0"], 1, ["trainA", ".png", "not a readable image"]),
     "corrupt image in a worker": (corrupt, ["--num_workers", "2"], 1, ["trainA", ".png", "not a readable image"]),
     "truncated image": (truncated, [], 1, ["trainA", ".png", "truncated"]),
+    "long name": (nothing, ["--dataset", "a" * 300], 1, ["--data_root"]),
+    "large seed": (nothing, ["--seed", str(2**31)], 2, ["--seed 2147483648"]),
+    "checkpoint in training": (nothing, ["--checkpoint", "x"], 2, ["--checkpoint", "--resume"]),
+    "resume in test": (nothing, [*TEST, "--resume"], 2, ["--resume", "--phase train"]),
+    "test into a file": (trained_then_blocked, TEST, 1, ["A2B", "--result_dir"]),
     "size no multiple of 4": (nothing, ["--img_size", "30"], 2, ["--img_size 30", "multiple of 4"]),
     "size too small": (nothing, ["--img_size", "64", "--n_dis", "6"], 2, ["use --n_dis 4, or images of at least 96"]),
     "size too small at all": (nothing, ["--img_size", "20"], 2, ["--img_size 20", "images of at least 24"]),
@@ -151,7 +161,7 @@ BAD = {
     "no gpu": (nothing, ["--device", "cuda"], 2, ["--device cuda", "--device cpu"]),
     "results not writable": (not_writable, [], 1, ["--result_dir", "results"]),
     "over a run": (trained, [], 2, ["--resume", "--result_dir"]),
-    "test without a run": (nothing, TEST, 1, ["checkpoints/latest", "not a checkpoint"]),
+    "test without a run": (nothing, TEST, 1, ["there is no run", "--result_dir", "--checkpoint"]),
     "test of a missing checkpoint": (nothing, [*TEST, "--checkpoint", "gone"], 1, ["gone", "not a checkpoint"]),
     "test of changed bytes": (trained_with_changed_bytes, TEST, 1, ["model.safetensors", "bytes have changed", "--checkpoint"]),
     "resume of changed bytes": (trained_with_changed_bytes, ["--resume"], 1, ["model.safetensors", "bytes have changed"]),
@@ -193,9 +203,30 @@ def test_a_wrong_command_in_a_process_of_its_own():
     assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(ConfigError):
-        main.main(["--iteration", "0", "--debug"])
+@pytest.mark.parametrize("flag", [["--debug"], ["--debug=true"]])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(tmp_path, capsys, flag):
+    draw_dataset(tmp_path / "data")
+    trained(tmp_path)
+    assert main.main(flags(tmp_path, *TINY, *flag)) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err and err.splitlines()[-1].startswith("error: ")
+
+
+def test_flags_of_the_run_may_be_repeated(tmp_path):
+    draw_dataset(tmp_path / "data")
+    trained(tmp_path)
+    assert main.main(flags(tmp_path, "--phase", "test", "--img_size", "24")) == 0
+    assert main.main(flags(tmp_path, "--resume", "--img_size", "24", "--iteration", "2")) == 0
+
+
+def test_dry_run_of_a_resume_shows_the_run_s_settings(tmp_path, capsys):
+    draw_dataset(tmp_path / "data")
+    trained(tmp_path)
+    capsys.readouterr()
+    assert main.main(flags(tmp_path, "--resume", "--dry_run", "--iteration", "7")) == 0
+    text = capsys.readouterr().out
+    shown = json.loads(text[: text.index("}") + 1])
+    assert shown["ch"] == 2 and shown["img_size"] == 24 and shown["iteration"] == 7
 
 
 def test_image_names_with_any_letters(tmp_path):
