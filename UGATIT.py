@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import paddle
 from paddle import Tensor
@@ -10,8 +10,9 @@ from paddle import Tensor
 from config import UGATITConfig
 from engine.schedule import linear_decay
 from engine.trainer import Losses, Trainer, Translation, frozen
+from layers import ILN, AdaLIN, clip_rho
 from losses import absolute_error, domain_cross_entropy, least_squares
-from networks import ILN, AdaLIN, Discriminator, ResnetGenerator, clip_rho
+from networks import Discriminator, ResnetGenerator
 from utils import Row
 
 
@@ -100,7 +101,7 @@ class UGATIT(Trainer):
             ("LB", self.disLB, fake_A2B),
         )
 
-    def translate(self, direction: str, images: Tensor) -> Translation:
+    def translate(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
         """Translation, identity and reconstruction, each below the heat map of its CAM: the authors' seven rows."""
         source, target = direction.split("2")
         forward, back = self.generators if direction == "A2B" else self.generators[::-1]

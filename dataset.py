@@ -11,19 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from config import Config
 from errors import DataError
-from utils import read_image, resize, to_network
+from utils import Sample, read_image, resize, to_network
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 LOAD_MARGIN = 30
-TRAIN_FOLDERS = {"A2B": "trainA", "B2A": "trainB"}
-TEST_FOLDERS = {"A2B": "testA", "B2A": "testB"}
+DOMAINS = {"A2B": ("A", "B"), "B2A": ("B", "A")}
+MOST_LISTED = 10
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight with Paddle's
 Batch = Dict[str, np.ndarray]
@@ -64,17 +64,81 @@ class ImageFolder:
         return to_network(resize(self.read(index), size, size))
 
 
-def open_folders(config: Config, parts: Iterable[str]) -> Dict[str, ImageFolder]:
-    """Folders such as trainA and trainB of the data set that `config` names.
+def open_data_set(config: Config) -> Path:
+    """The folder of the data set that `config` names. Raises DataError where it is missing."""
+    root = Path(config.data_root) / config.dataset
+    if not root.is_dir():
+        raise DataError(f"--data_root, --dataset: there is no folder {root}; expected {_layout(config)}")
+    return root
+
+
+def open_folder(config: Config, part: str) -> ImageFolder:
+    """A folder such as trainA of the data set. Raises DataError where it is missing or holds no image."""
+    return ImageFolder(open_data_set(config) / part, config.img_ch, _layout(config))
+
+
+def _layout(config: Config) -> str:
+    root = Path(config.data_root) / config.dataset
+    unpaired = f"{root}/{{trainA,trainB,testA,testB}} with pictures in each"
+    if not config.paired:
+        return unpaired
+    return f"{root}/{{train,val,test}} with A and B side by side in each picture, or {unpaired}, matched by name"
+
+
+class PairedFolder:
+    """Pairs of images of one part (train, val or test) in either convention, in a fixed order.
+
+    DATA_SET/train holds A and B side by side in one file, or DATA_SET/trainA and trainB hold them under the same names (whatever
+    their extensions).
 
     Raises:
-        DataError: the data set or one of the folders is missing, or holds no image.
+        DataError: neither is there, a folder holds no image, or images lack a counterpart.
     """
-    root = Path(config.data_root) / config.dataset
-    layout = f"{root}/{{trainA,trainB,testA,testB}} with pictures in each"
-    if not root.is_dir():
-        raise DataError(f"--data_root, --dataset: there is no folder {root}; expected {layout}")
-    return {part: ImageFolder(root / part, config.img_ch, layout) for part in parts}
+
+    def __init__(self, config: Config, part: str) -> None:
+        root = open_data_set(config)
+        self.together, self.apart = None, None
+        if (root / part).is_dir():
+            self.together = open_folder(config, part)
+            self.names = self.together.names
+            return
+        folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, _layout(config)) for domain in "AB"]
+        by_stem = [{_stem(name): index for index, name in enumerate(folder.names)} for folder in folders]
+        alone = [f"{part}A/{stem}" for stem in sorted(set(by_stem[0]) - set(by_stem[1]))]
+        alone += [f"{part}B/{stem}" for stem in sorted(set(by_stem[1]) - set(by_stem[0]))]
+        if alone:
+            more = f" and {len(alone) - MOST_LISTED} more" if len(alone) > MOST_LISTED else ""
+            raise DataError(
+                f"--dataset: images of {root} without a counterpart of the same name: {', '.join(alone[:MOST_LISTED])}{more}; "
+                "add or remove files"
+            )
+        self.apart = [(folders[0], by_stem[0][stem], folders[1], by_stem[1][stem]) for stem in sorted(by_stem[0])]
+        self.names = [folder.names[index] for folder, index, _, _ in self.apart]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Pair `index` as A and B, each (H, W, channels) uint8.
+
+        Raises:
+            DataError: a file cannot be read, or is plainly not two images side by side.
+        """
+        if self.apart is not None:
+            folder_A, index_A, folder_B, index_B = self.apart[index]
+            return folder_A.read(index_A), folder_B.read(index_B)
+        both = self.together.read(index)
+        height, width = both.shape[:2]
+        path = self.together.folder / self.names[index]
+        if width % 2:
+            raise DataError(f"{path}: a width of {width} is odd; --method pix2pix needs A and B side by side, equally wide")
+        if width <= height:
+            raise DataError(f"{path}: {width}x{height} is not two images side by side, as --method pix2pix needs")
+        return both[:, : width // 2], both[:, width // 2 :]
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0]
 
 
 # Randomness
@@ -91,59 +155,138 @@ def _permutation(seed: int, domain: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, domain, epoch]).permutation(count)
 
 
-def augment(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Flip with probability 1/2, resize to size + 30, crop size x size at random (U-GAT-IT, section 4.2)."""
-    load_size = size + LOAD_MARGIN
+def augment(images: Sequence[np.ndarray], size: int, load_size: int, rng: np.random.Generator) -> List[np.ndarray]:
+    """Flip with probability 1/2, resize to load_size, crop size x size at random; all images alike.
+
+    U-GAT-IT, section 4.2; CycleGAN, appendix 7.1; Pix2Pix, appendix 6.2.
+    """
     flip = rng.random() < 0.5
-    top, left = rng.integers(0, LOAD_MARGIN + 1, 2)
+    top, left = rng.integers(0, load_size - size + 1, 2)
     if flip:
-        image = image[:, ::-1]
-    return resize(np.ascontiguousarray(image), load_size, load_size)[top : top + size, left : left + size]
+        images = [np.ascontiguousarray(image[:, ::-1]) for image in images]
+    return [resize(image, load_size, load_size)[top : top + size, left : left + size] for image in images]
 
 
 class TrainingData:
-    """The batches and the sample images of a training on two unpaired folders.
-
-    Raises:
-        DataError: trainA or trainB is missing or holds no image.
-    """
+    """The batches of a training and its sample images. A batch is a function of its iteration alone."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.folders = open_folders(config, TRAIN_FOLDERS.values())
+        self.load_size = config.load_size or config.img_size + LOAD_MARGIN
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Iterations in which every image of the larger domain is seen once."""
+        return -(-self.longest() // self.config.batch_size)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of iterations first..last."""
         return read_ahead(self.batch, first, last, self.config.num_workers)
 
     def batch(self, iteration: int) -> Batch:
-        """{"real_A": (N, C, size, size), "real_B": the same}, float32 in [-1, 1]: a function of the iteration alone."""
-        return {
-            name: np.stack([self._sample(domain, part, iteration, sample) for sample in range(self.config.batch_size)])
-            for domain, (name, part) in enumerate((("real_A", "trainA"), ("real_B", "trainB")))
-        }
+        """{"real_A": (N, C, size, size), "real_B": the same}, float32 in [-1, 1]."""
+        first = (iteration - 1) * self.config.batch_size
+        pairs = [self.pair(iteration, sample, first + sample) for sample in range(self.config.batch_size)]
+        real_A, real_B = zip(*pairs)
+        return {"real_A": np.stack(real_A), "real_B": np.stack(real_B)}
 
-    def _sample(self, domain: int, part: str, iteration: int, sample: int) -> np.ndarray:
-        seed, folder = self.config.seed, self.folders[part]
-        position = (iteration - 1) * self.config.batch_size + sample
-        image = folder.read(sample_index(seed, domain, position, len(folder)))
-        rng = np.random.default_rng([seed, domain, iteration, sample])
-        return to_network(augment(image, self.config.img_size, rng))
+    def _augmented(self, images: Sequence[np.ndarray], *key: int) -> List[np.ndarray]:
+        rng = np.random.default_rng([self.config.seed, *key])
+        return [to_network(image) for image in augment(images, self.config.img_size, self.load_size, rng)]
 
-    def samples(self) -> Dict[str, np.ndarray]:
-        """For each direction the first training images, then, where there are any, the first test images (N, C, H, W)."""
-        found = {}
-        for direction in TRAIN_FOLDERS:
-            folders = [self.folders[TRAIN_FOLDERS[direction]]]
+    def longest(self) -> int:
+        """Images of the larger domain."""
+        raise TypeError(f"{type(self).__name__} defines no longest")
+
+    def pair(self, iteration: int, sample: int, position: int) -> Sequence[np.ndarray]:
+        """A and B of one sample; `position` counts the samples of the whole run."""
+        raise TypeError(f"{type(self).__name__} defines no pair")
+
+    def samples(self) -> Dict[str, List[Sample]]:
+        """For each direction the first training images, then, where there are any, the first test images."""
+        found: Dict[str, List[Sample]] = {}
+        for direction in DOMAINS:
+            parts = [open_part(self.config, "train", direction)]
             try:
-                folders += open_folders(self.config, [TEST_FOLDERS[direction]]).values()
+                parts.append(open_part(self.config, "test", direction))
             except DataError:
-                print(f"no images in {TEST_FOLDERS[direction]}: sample grids show training images only")
-            size, most = self.config.img_size, self.config.sample_count
-            found[direction] = np.stack(
-                [folder.read_for_test(index, size) for folder in folders for index in range(min(most, len(folder)))]
-            )
+                print(f"no test images of domain {DOMAINS[direction][0]}: sample grids show training images only")
+            most = self.config.sample_count
+            found[direction] = [part.read(index) for part in parts for index in range(min(most, len(part.names)))]
         return found
+
+
+class UnpairedData(TrainingData):
+    """trainA and trainB, each in its own order. Raises DataError where one is missing or holds no image."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        open_data_set(config)
+        self.folders = [open_folder(config, "trainA"), open_folder(config, "trainB")]
+
+    def longest(self) -> int:
+        return max(len(folder) for folder in self.folders)
+
+    def pair(self, iteration: int, sample: int, position: int) -> Sequence[np.ndarray]:
+        images = []
+        for domain, folder in enumerate(self.folders):
+            image = folder.read(sample_index(self.config.seed, domain, position, len(folder)))
+            images += self._augmented([image], domain, iteration, sample)
+        return images
+
+
+class PairedData(TrainingData):
+    """Pairs that are augmented alike. Raises DataError as `PairedFolder` does."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.folder = PairedFolder(config, "train")
+
+    def longest(self) -> int:
+        return len(self.folder)
+
+    def pair(self, iteration: int, sample: int, position: int) -> Sequence[np.ndarray]:
+        images = self.folder.read(sample_index(self.config.seed, 0, position, len(self.folder)))
+        return self._augmented(images, 0, iteration, sample)
+
+
+def open_training_data(config: Config) -> TrainingData:
+    """What `config`'s method trains on. Raises DataError."""
+    return PairedData(config) if config.paired else UnpairedData(config)
+
+
+class Part(NamedTuple):
+    """The images of one direction of train or test: their names, and how to read one for the networks."""
+
+    names: List[str]
+    read: Callable[[int], Sample]
+
+
+def open_part(config: Config, part: str, direction: str) -> Part:
+    """The images to translate in `direction`, resized to img_size; with their counterparts where the data is paired.
+
+    Raises:
+        DataError: they are missing.
+    """
+    source, _ = DOMAINS[direction]
+    size = config.img_size
+
+    def prepared(image: np.ndarray) -> np.ndarray:
+        return to_network(resize(image, size, size))
+
+    if not config.paired:
+        folder = open_folder(config, f"{part}{source}")
+        return Part(folder.names, lambda index: Sample(prepared(folder.read(index))))
+    root = open_data_set(config)
+    if part == "test" and (root / "val").is_dir() and not (root / "test").is_dir() and not (root / "testA").is_dir():
+        part = "val"
+    pairs = PairedFolder(config, part)
+
+    def read_pair(index: int) -> Sample:
+        pair = [prepared(image) for image in pairs.read(index)]
+        return Sample(*(pair if source == "A" else pair[::-1]))
+
+    return Part(pairs.names, read_pair)
 
 
 def read_ahead(batch: Callable[[int], Batch], first: int, last: int, num_workers: int) -> Iterator[Batch]:

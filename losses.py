@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
@@ -17,7 +19,34 @@ def absolute_error(image: Tensor, target: Tensor) -> Tensor:
     return (image - target).abs().mean()
 
 
+def squared_error(image: Tensor, target: Tensor) -> Tensor:
+    """E[(image - target)^2]: Pix2Pix's comparison with an L2 loss."""
+    return (image - target).square().mean()
+
+
+def cross_entropy(logit: Tensor, is_real: bool) -> Tensor:
+    """-E[log D] for real, -E[log(1 - D)] for fake, where D = sigmoid(logit) (Pix2Pix, equation 1)."""
+    label = paddle.ones_like(logit) if is_real else paddle.zeros_like(logit)
+    return F.binary_cross_entropy_with_logits(logit, label)
+
+
+def wasserstein(logit: Tensor, is_real: bool) -> Tensor:
+    """-E[logit] for real, E[logit] for fake (WGAN-GP, arXiv:1704.00028, equation 3)."""
+    return -logit.mean() if is_real else logit.mean()
+
+
+ADVERSARIAL = {"lsgan": least_squares, "vanilla": cross_entropy, "wgangp": wasserstein}
+
+
+def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """E[(|grad D(x)| - 1)^2] at random points x between real and fake (WGAN-GP, equation 3, without its factor of 10)."""
+    share = paddle.rand([real.shape[0], 1, 1, 1], real.dtype)
+    between = (share * real + (1 - share) * fake).detach()
+    between.stop_gradient = False
+    (gradient,) = paddle.grad(discriminator(between).sum(), between, create_graph=True)
+    return (gradient.flatten(1).square().sum(1).sqrt() - 1).square().mean()
+
+
 def domain_cross_entropy(cam_logit: Tensor, is_source: bool) -> Tensor:
     """-E[log sigmoid(logit)] for the source domain, -E[log(1 - sigmoid(logit))] for the other (U-GAT-IT, equation 5)."""
-    label = paddle.ones_like(cam_logit) if is_source else paddle.zeros_like(cam_logit)
-    return F.binary_cross_entropy_with_logits(cam_logit, label)
+    return cross_entropy(cam_logit, is_source)

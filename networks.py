@@ -1,199 +1,33 @@
-"""The networks of U-GAT-IT (arXiv:1907.10830), as in the authors' PyTorch code, layer by layer.
+"""The networks of U-GAT-IT, CycleGAN and Pix2Pix, as in their authors' PyTorch code, layer by layer.
 
-Every layer starts from PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), which the papers' results rest on.
+Every layer starts from PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): that of U-GAT-IT. The other two
+methods initialise theirs anew (`layers.init_weights`).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Tuple
 
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
-from paddle.nn.initializer import Constant, Uniform
 
 import ops
+from layers import (
+    ILN,
+    AdaLIN,
+    Conv2D,
+    Dropout,
+    InstanceNorm2D,
+    Linear,
+    SpectralNormConv2D,
+    SpectralNormLinear,
+    TransposedConv2D,
+    UpsampleConv2D,
+    norm_layer,
+)
 
-
-def _uniform(layer: nn.Layer, shape: Sequence[int], fan_in: int, is_bias: bool = False) -> Tensor:
-    bound = 1 / math.sqrt(fan_in)
-    return layer.create_parameter(list(shape), is_bias=is_bias, default_initializer=Uniform(-bound, bound))
-
-
-class Conv2D(nn.Layer):
-    """Reflect-padded convolution.
-
-    Shape:
-        x (N, in_channels, H, W); returns (N, out_channels, (H + 2 pad - kernel) // stride + 1, ...).
-
-    Raises:
-        ValueError: the map is not larger than the pad.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, pad: int = 0, bias: bool = False
-    ) -> None:
-        super().__init__()
-        fan_in = in_channels * kernel**2
-        self.stride, self.pad = stride, pad
-        self.weight = _uniform(self, [out_channels, in_channels, kernel, kernel], fan_in)
-        self.bias = _uniform(self, [out_channels], fan_in, is_bias=True) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = ops.reflect_pad(x, self.pad) if self.pad else x
-        return ops.conv2d(x, self.weight, self.bias, self.stride)
-
-
-class Linear(nn.Layer):
-    """x @ weight without bias. Shape: x (N, in_features), weight (in_features, out_features)."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = _uniform(self, [in_features, out_features], in_features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
-
-
-class InstanceNorm2D(nn.Layer):
-    """Instance normalization without affine parameters or running statistics. Shape: (N, C, H, W) to the same."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.instance_norm(x)
-
-
-# Normalization of U-GAT-IT
-
-
-class AdaLIN(nn.Layer):
-    r"""Adaptive layer-instance normalization (U-GAT-IT, section 2.1.1, equation 1).
-
-    y = gamma * (rho * x_I + (1 - rho) * x_L) + beta, where x_I is x normalized over (H, W) and x_L over (C, H, W).
-    rho near 1 keeps each channel's own statistics (content), near 0 mixes the channels (style).
-
-    Args:
-        channels: C, the number of feature maps.
-        eps: added to both variances before the square root.
-
-    Shape:
-        x (N, C, H, W) with H * W > 1; gamma, beta (N, C); returns (N, C, H, W).
-
-    Raises:
-        ValueError: gamma or beta is not (N, C).
-
-    Note:
-        Variances divide by n - 1, as in the authors' PyTorch code. `clip_rho` keeps rho in [0, 1] after each generator step.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.rho = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(0.9))
-
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        if list(gamma.shape) != list(x.shape[:2]) or list(beta.shape) != list(x.shape[:2]):
-            raise ValueError(f"gamma {gamma.shape} and beta {beta.shape} must both be (N, C) of x {x.shape}")
-        return ops.adalin(x, self.rho, gamma, beta, self.eps)
-
-
-class ILN(nn.Layer):
-    """Layer-instance normalization (U-GAT-IT, section 2.1.1): AdaLIN with a gamma and beta of its own.
-
-    Shape:
-        x (N, C, H, W) with H * W > 1; returns the same. rho starts at 0: layer normalization alone.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.rho = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(0.0))
-        self.gamma = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(1.0))
-        self.beta = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(0.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        per_image = list(x.shape[:2])
-        gamma, beta = (value.flatten(1).expand(per_image) for value in (self.gamma, self.beta))
-        return ops.adalin(x, self.rho, gamma, beta, self.eps)
-
-
-def clip_rho(*networks: nn.Layer) -> None:
-    """Clip every rho to [0, 1] in place (U-GAT-IT, section 2.1.1), as the authors do after each generator step."""
-    with paddle.no_grad():
-        for network in networks:
-            for layer in network.sublayers():
-                if isinstance(layer, (AdaLIN, ILN)):
-                    layer.rho.clip_(0.0, 1.0)
-
-
-# Spectral normalization
-
-
-class _SpectralNorm(nn.Layer):
-    """A weight divided by its largest singular value (arXiv:1802.05957, algorithm 1), one power iteration a training pass.
-
-    `weight_u` (rows) and `weight_v` (columns) are the running singular vectors of the weight as a (rows, columns) matrix.
-    """
-
-    def _add_weight(self, shape: Sequence[int], rows: int, fan_in: int) -> None:
-        self.weight_orig = _uniform(self, shape, fan_in)
-        for name, size in (("weight_u", rows), ("weight_v", math.prod(shape) // rows)):
-            self.register_buffer(name, _unit(paddle.randn([size], self.weight_orig.dtype)))
-
-    def _sigma(self, matrix: Tensor) -> Tensor:
-        """Largest singular value of `matrix` (rows, columns), differentiable in it.
-
-        The products are written as those of matrices: Paddle's matrix-vector product takes 20 times as long backward.
-        """
-        if self.training:
-            with paddle.no_grad():
-                self._buffers["weight_v"] = _unit(paddle.matmul(self.weight_u.unsqueeze(0), matrix).flatten())
-        product = paddle.matmul(matrix, self.weight_v.unsqueeze(1)).flatten()
-        if self.training:
-            self._buffers["weight_u"] = _unit(product.detach())
-        return paddle.dot(self.weight_u, product)
-
-
-def _unit(vector: Tensor) -> Tensor:
-    return vector / paddle.clip(vector.square().sum().sqrt(), min=1e-12)
-
-
-class SpectralNormConv2D(_SpectralNorm):
-    """Reflect-padded convolution with a spectral-normalised weight; shapes as `Conv2D`.
-
-    The output is divided instead of the weight: the same values, fewer passes over large weights.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, pad: int = 0, bias: bool = True
-    ) -> None:
-        super().__init__()
-        fan_in = in_channels * kernel**2
-        self.stride, self.pad = stride, pad
-        self._add_weight([out_channels, in_channels, kernel, kernel], out_channels, fan_in)
-        self.bias = _uniform(self, [out_channels], fan_in, is_bias=True) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        sigma = self._sigma(self.weight_orig.flatten(1))
-        x = ops.reflect_pad(x, self.pad) if self.pad else x
-        out = ops.conv2d(x, self.weight_orig, None, self.stride)
-        maps = list(out.shape[:2])
-        shift = paddle.zeros([1], out.dtype) if self.bias is None else self.bias
-        return ops.scale_shift(out, (1 / sigma).expand(maps), shift.expand(maps))
-
-
-class SpectralNormLinear(_SpectralNorm):
-    """x @ weight / sigma without bias. Shape: x (N, in_features), weight_orig (in_features, out_features)."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self._add_weight([in_features, out_features], out_features, in_features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight_orig) / self._sigma(self.weight_orig.t())
-
-
-# Class activation maps
+# U-GAT-IT (arXiv:1907.10830)
 
 
 class CAM(nn.Layer):
@@ -232,9 +66,6 @@ def _raw_weight(linear: nn.Layer) -> Tensor:
     return linear.weight_orig if isinstance(linear, SpectralNormLinear) else linear.weight
 
 
-# Generator
-
-
 class ResnetBlock(nn.Layer):
     """x + IN(conv(ReLU(IN(conv(x))))). Shape: (N, C, H, W) to the same."""
 
@@ -265,17 +96,6 @@ class ResnetAdaLINBlock(nn.Layer):
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.conv1(x), gamma, beta))
         return x + self.norm2(self.conv2(out), gamma, beta)
-
-
-class UpsampleConv2D(nn.Layer):
-    """Nearest x2, reflect pad of 1, 3x3 convolution. Shape: (N, in_channels, H, W) to (N, out_channels, 2H, 2W)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.weight = _uniform(self, [out_channels, in_channels, 3, 3], in_channels * 9)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.upsample_conv2d(x, self.weight)
 
 
 class ResnetGenerator(nn.Layer):
@@ -337,9 +157,6 @@ def _check_images(x: Tensor, channels: int, multiple: int = 1, side: Optional[in
         raise ValueError(f"images must be {expected}, not {list(x.shape)}")
 
 
-# Discriminators
-
-
 class Discriminator(nn.Layer):
     """U-GAT-IT's discriminator (section 2.1.2; table 5): global with 7 layers, local with 5.
 
@@ -369,3 +186,167 @@ class Discriminator(nn.Layer):
         _check_images(x, self.img_ch)
         x, cam_logit, heatmap = self.cam(self.model(x))
         return self.conv(x), cam_logit, heatmap
+
+
+# CycleGAN (arXiv:1703.10593) and Pix2Pix (arXiv:1611.07004)
+
+
+class CycleGANBlock(nn.Layer):
+    """CycleGAN's residual block: x + norm(conv(ReLU(norm(conv(x))))). Shape: (N, C, H, W) to the same."""
+
+    def __init__(self, channels: int, norm: str, dropout: bool) -> None:
+        super().__init__()
+        bias = norm != "batch"
+        layers = [Conv2D(channels, channels, 3, pad=1, bias=bias), norm_layer(norm, channels), nn.ReLU()]
+        layers += [Dropout()] if dropout else []
+        layers += [Conv2D(channels, channels, 3, pad=1, bias=bias), norm_layer(norm, channels)]
+        self.conv_block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+class CycleGANGenerator(nn.Layer):
+    """CycleGAN's generator (appendix 7.2, after Johnson et al.): c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3.
+
+    Args:
+        img_ch: channels of the images.
+        ch: width of the first layer.
+        n_blocks: residual blocks, 9 at 256x256 and 6 below in the paper.
+        norm: batch, instance or none.
+        upsample: transpose, as in the paper, or resize (nearest x2 and a convolution), which makes no checkerboards.
+        dropout: after the first convolution of each block.
+
+    Shape:
+        x (N, img_ch, H, W) in [-1, 1], sides multiples of 4; returns the same.
+
+    Raises:
+        ValueError: the image has another number of channels, or sides that are no multiples of 4.
+    """
+
+    def __init__(
+        self,
+        img_ch: int = 3,
+        ch: int = 64,
+        n_blocks: int = 9,
+        norm: str = "instance",
+        upsample: str = "transpose",
+        dropout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.img_ch = img_ch
+        bias = norm != "batch"
+
+        def up(in_channels: int, out_channels: int) -> nn.Layer:
+            if upsample == "resize":
+                return UpsampleConv2D(in_channels, out_channels, bias)
+            return TransposedConv2D(in_channels, out_channels, 3, bias)
+
+        model = [Conv2D(img_ch, ch, 7, pad=3, bias=bias), norm_layer(norm, ch), nn.ReLU()]
+        for width in (ch, 2 * ch):
+            down = Conv2D(width, 2 * width, 3, stride=2, pad=1, bias=bias, zeros=True)
+            model += [down, norm_layer(norm, 2 * width), nn.ReLU()]
+        model += [CycleGANBlock(4 * ch, norm, dropout) for _ in range(n_blocks)]
+        for width in (4 * ch, 2 * ch):
+            model += [up(width, width // 2), norm_layer(norm, width // 2), nn.ReLU()]
+        model += [Conv2D(ch, img_ch, 7, pad=3, bias=True), nn.Tanh()]
+        self.model = nn.Sequential(*model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_images(x, self.img_ch, multiple=4)
+        return self.model(x)
+
+
+class UnetGenerator(nn.Layer):
+    """Pix2Pix's U-Net (section 3.2.1 and appendix 6.1): each decoder layer also sees the encoder layer of its size.
+
+    Args:
+        img_ch: channels of the images.
+        ch: width of the first layer; the others double up to 8 * ch.
+        n_downs: halvings of the map, 8 at 256x256.
+        norm: batch, instance or none; the outermost layers and the innermost map have none.
+        dropout: in up to three of the 8 * ch wide decoder layers, those after the innermost.
+        skip: False gives the paper's comparison, the same encoder-decoder without skip connections.
+
+    Shape:
+        x (N, img_ch, H, W) in [-1, 1], sides multiples of 2**n_downs; returns the same.
+
+    Raises:
+        ValueError: the image has another number of channels or sides.
+    """
+
+    def __init__(
+        self, img_ch: int = 3, ch: int = 64, n_downs: int = 8, norm: str = "batch", dropout: bool = True, skip: bool = True
+    ) -> None:
+        super().__init__()
+        self.img_ch, self.multiple, self.skip = img_ch, 2**n_downs, skip
+        bias = norm != "batch"
+        widths = [ch * min(8, 2**level) for level in range(n_downs)]
+        down, up = [], []
+        for level, width in enumerate(widths):
+            outermost, innermost = level == 0, level == n_downs - 1
+            into = Conv2D(img_ch if outermost else widths[level - 1], width, 4, stride=2, pad=1, bias=bias, zeros=True)
+            normed = [] if outermost or innermost else [norm_layer(norm, width)]
+            down.append(nn.Sequential(*([] if outermost else [nn.LeakyReLU(0.2)]), into, *normed))
+            out_of = TransposedConv2D(
+                width if innermost or not skip else 2 * width,
+                img_ch if outermost else widths[level - 1],
+                4,
+                bias=outermost or bias,
+            )
+            after: List[nn.Layer] = [nn.Tanh()] if outermost else [norm_layer(norm, widths[level - 1])]
+            # Of the layers between the innermost and the first 8 * ch wide one.
+            after += [Dropout()] if dropout and 4 <= level < n_downs - 1 else []
+            up.append(nn.Sequential(nn.ReLU(), out_of, *after))
+        self.down, self.up = nn.LayerList(down), nn.LayerList(up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_images(x, self.img_ch, self.multiple)
+        maps = []
+        for layer in self.down:
+            x = layer(x)
+            maps.append(x)
+        x = self.up[-1](maps.pop())
+        for layer in reversed(self.up[:-1]):
+            skipped = maps.pop()
+            x = layer(paddle.concat([skipped, x], 1) if self.skip else x)
+        return x
+
+
+class PatchGAN(nn.Layer):
+    """Pix2Pix's discriminator (appendix 6.1.2), CycleGAN's too: one logit for each overlapping patch.
+
+    Args:
+        img_ch: channels of what it judges.
+        ch: width of the first layer; the others double up to 8 * ch.
+        n_layers: 0 looks at single pixels, 1 at patches of 16x16, 3 at 70x70, 5 at 286x286.
+        norm: batch, instance or none.
+
+    Shape:
+        x (N, img_ch, H, W); returns (N, 1, h, w), where h = H for n_layers = 0, else H / 2**n_layers - 2.
+
+    Raises:
+        ValueError: the image has another number of channels.
+    """
+
+    def __init__(self, img_ch: int = 3, ch: int = 64, n_layers: int = 3, norm: str = "instance") -> None:
+        super().__init__()
+        self.img_ch = img_ch
+        bias = norm != "batch"
+        if n_layers == 0:
+            model = [Conv2D(img_ch, ch, 1, bias=True), nn.LeakyReLU(0.2)]
+            model += [Conv2D(ch, 2 * ch, 1, bias=bias), norm_layer(norm, 2 * ch), nn.LeakyReLU(0.2)]
+            model += [Conv2D(2 * ch, 1, 1, bias=bias)]
+        else:
+            widths = [ch * min(8, 2**level) for level in range(n_layers + 1)]
+            model = [Conv2D(img_ch, ch, 4, stride=2, pad=1, bias=True, zeros=True), nn.LeakyReLU(0.2)]
+            for level in range(1, n_layers + 1):
+                stride = 2 if level < n_layers else 1
+                model += [Conv2D(widths[level - 1], widths[level], 4, stride, pad=1, bias=bias, zeros=True)]
+                model += [norm_layer(norm, widths[level]), nn.LeakyReLU(0.2)]
+            model += [Conv2D(widths[-1], 1, 4, pad=1, bias=True, zeros=True)]
+        self.model = nn.Sequential(*model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_images(x, self.img_ch)
+        return self.model(x)

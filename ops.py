@@ -56,12 +56,12 @@ def _mirror(side: int, pad: int, dtype: paddle.dtype) -> Tensor:
 # Convolution
 
 
-def plain_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1) -> Tensor:
-    """Convolution without padding. x (N, C, H, W), weight (out, C, k, k), bias (out)."""
-    return F.conv2d(x, weight, bias, stride=stride)
+def plain_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0) -> Tensor:
+    """Convolution with zero padding. x (N, C, H, W), weight (out, C, k, k), bias (out)."""
+    return F.conv2d(x, weight, bias, stride=stride, padding=padding)
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1) -> Tensor:
+def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0) -> Tensor:
     """`plain_conv2d`, formulated by the sizes.
 
     Paddle's CPU convolution writes a column buffer of in*k*k rows and multiplies it image by image. A transposed convolution
@@ -69,38 +69,38 @@ def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int
     """
     batch, channels, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
-    rows, columns = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
     if not _on_cpu(x):
-        return plain_conv2d(x, weight, bias, stride)
+        return plain_conv2d(x, weight, bias, stride, padding)
     if batch > 1 and rows * columns <= SMALL_MAP_PIXELS:
-        patches = F.unfold(x, kernel, stride).transpose([1, 0, 2]).reshape([channels * kernel**2, -1])
+        patches = F.unfold(x, kernel, stride, padding).transpose([1, 0, 2]).reshape([channels * kernel**2, -1])
         out = paddle.matmul(weight.reshape([out_channels, -1]), patches)
         out = out.reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
         return out if bias is None else out + bias.reshape([1, -1, 1, 1])
     if stride == 1 and kernel > 1 and out_channels < channels and rows * columns > SMALL_MAP_PIXELS:
         flipped = weight.transpose([1, 0, 2, 3]).flip([2, 3])
-        return F.conv2d_transpose(x, flipped, bias, padding=kernel - 1)
-    return plain_conv2d(x, weight, bias, stride)
+        return F.conv2d_transpose(x, flipped, bias, padding=kernel - 1 - padding)
+    return plain_conv2d(x, weight, bias, stride, padding)
 
 
-def plain_upsample_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+def plain_upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     """Nearest x2, reflect pad of 1, 3x3 convolution. x (N, C, H, W), weight (out, C, 3, 3); returns (N, out, 2H, 2W)."""
-    return F.conv2d(plain_reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), 1), weight)
+    return F.conv2d(plain_reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), 1), weight, bias)
 
 
-def upsample_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     """`plain_upsample_conv2d` as one 4x4 transposed convolution of stride 2 on the small map: 4/9 of the products.
 
     Each pixel of the doubled map stands for two rows and columns, so a 3x3 kernel on it is the (flipped) kernel smeared over
     4x4, and mirroring the doubled map by one pixel repeats the border of the small one.
     """
     if not _on_cpu(x):
-        return plain_upsample_conv2d(x, weight)
+        return plain_upsample_conv2d(x, weight, bias)
     smear = paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], x.dtype)
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
     x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
     x = paddle.concat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
-    return F.conv2d_transpose(x, smeared, stride=2, padding=3)
+    return F.conv2d_transpose(x, smeared, bias, stride=2, padding=3)
 
 
 # Normalization
@@ -117,16 +117,22 @@ def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     """`plain_instance_norm` through the batch-norm kernel, with every map of every image as a channel of its own."""
     if not _on_cpu(x):
         return F.instance_norm(x, eps=eps)
-    return _normalize_maps(x, eps)
-
-
-def _normalize_maps(x: Tensor, eps: float) -> Tensor:
     batch, channels, height, width = x.shape
     maps = batch * channels
     # The kernel also updates running statistics, which nobody reads.
     unread = paddle.zeros([2, maps], x.dtype)
     out = F.batch_norm(x.reshape([1, maps, height, width]), unread[0], unread[1], training=True, epsilon=eps)
     return out.reshape([batch, channels, height, width])
+
+
+def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tuple[Tensor, Tensor, Tensor]:
+    """x normalized over (N, H, W), scaled and shifted; also its mean and variance (over n), without a gradient.
+
+    x (N, C, H, W); weight, bias (C); returns (N, C, H, W) and two (C). Momentum 0 makes the running statistics the batch's own.
+    """
+    mean, variance = paddle.zeros_like(weight).detach(), paddle.ones_like(weight).detach()
+    out = F.batch_norm(x, mean, variance, weight, bias, training=True, momentum=0.0, epsilon=eps)
+    return out, mean, variance
 
 
 def plain_moments(x: Tensor) -> Tuple[Tensor, Tensor]:

@@ -60,3 +60,12 @@ def latest_bytes(run: Path) -> Dict[str, bytes]:
 
 def environment(**more: str) -> Dict[str, str]:
     return {**os.environ, **more}
+
+
+def draw_pairs(root: Path, name: str = "tiny", size: int = 32) -> Path:
+    """train and test of random images with A and B side by side; returns their folder."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 3), ("test", 2)):
+        for index in range(count):
+            write_image(root / name / part / f"{index}.png", rng.integers(0, 256, (size, 2 * size, 3), np.uint8))
+    return root / name

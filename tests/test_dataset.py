@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 
 from config import UGATITConfig
-from dataset import EXTENSIONS, ImageFolder, TrainingData, augment, find_images, sample_index
+from dataset import EXTENSIONS, ImageFolder, UnpairedData, augment, find_images, sample_index
 from errors import DataError
 from tests.helpers import draw_dataset
 from utils import read_image, resize, to_image, to_network
@@ -99,6 +100,27 @@ def test_a_truncated_jpeg_with_a_thumbnail_is_noticed(tmp_path):
         read_image(tmp_path / "a.jpg")
 
 
+def test_a_png_with_changed_bytes_is_noticed(tmp_path):
+    content = bytearray(encode(".png", smooth()))
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("orientation, turn", [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1))])
+def test_transparent_images_are_turned_too(tmp_path, orientation, turn):
+    rgba = np.dstack([smooth(), np.full((24, 32), 255, np.uint8)])
+    rgba[:4] = (9, 9, 9, 0)
+    content = encode(".png", rgba)
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    chunk = b"eXIf" + tiff
+    exif = struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(content[:33] + exif + content[33:])
+    flat = np.where(rgba[:, :, 3:] == 0, 255, rgba[:, :, :3])[:, :, ::-1]
+    assert (read_image(tmp_path / "a.png") == turn(flat)).all()
+
+
 def test_floating_point_images_are_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(encode(".tif", np.zeros((4, 4, 3), np.float32)))
     with pytest.raises(DataError, match="float32"):
@@ -123,7 +145,7 @@ def test_network_range_and_back():
 def test_augmentation_flips_half_and_crops_everywhere():
     image = smooth(54, 54)
     rng = np.random.default_rng(0)
-    results = [augment(image, 24, rng) for _ in range(400)]
+    results = [augment([image], 24, 54, rng)[0] for _ in range(400)]
     assert {result.shape for result in results} == {(24, 24, 3)}
     flipped = np.mean([result[0, 0, 1] > result[0, -1, 1] for result in results])
     assert 0.4 < flipped < 0.6
@@ -145,26 +167,27 @@ def config(tmp_path):
 
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
 def test_batches_depend_on_neither_workers_nor_where_one_starts(config, num_workers):
-    plain = list(TrainingData(dataclasses.replace(config, num_workers=0)).batches(1, 9))
-    others = list(TrainingData(dataclasses.replace(config, num_workers=num_workers)).batches(4, 9))
+    plain = list(UnpairedData(dataclasses.replace(config, num_workers=0)).batches(1, 9))
+    others = list(UnpairedData(dataclasses.replace(config, num_workers=num_workers)).batches(4, 9))
     assert len(plain) == 9 and len(others) == 6
     for one, other in zip(plain[3:], others):
         for name in ("real_A", "real_B"):
             assert one[name].shape == (2, 3, 24, 24) and (one[name] == other[name]).all()
     assert not (plain[0]["real_A"] == plain[1]["real_A"]).all()
-    seeded = next(iter(TrainingData(dataclasses.replace(config, seed=1)).batches(1, 1)))
+    seeded = next(iter(UnpairedData(dataclasses.replace(config, seed=1)).batches(1, 1)))
     assert not (seeded["real_A"] == plain[0]["real_A"]).all()
 
 
 def test_stopping_early_leaves_no_thread(config):
     import threading
 
-    batches = TrainingData(config).batches(1, 1_000_000)
+    batches = UnpairedData(config).batches(1, 1_000_000)
     next(batches)
     batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
 
 
 def test_sample_images_are_train_then_test(config):
-    samples = TrainingData(config).samples()
-    assert samples["A2B"].shape == (4, 3, 24, 24) and samples["B2A"].shape == (4, 3, 24, 24)
+    samples = UnpairedData(config).samples()
+    for direction in ("A2B", "B2A"):
+        assert [sample.image.shape for sample in samples[direction]] == [(3, 24, 24)] * 4

@@ -9,7 +9,8 @@ import paddle
 import pytest
 
 from config import smallest_image
-from networks import CAM, ILN, AdaLIN, Discriminator, ResnetGenerator, SpectralNormConv2D, SpectralNormLinear, clip_rho
+from layers import ILN, AdaLIN, SpectralNormConv2D, SpectralNormLinear, clip_rho
+from networks import CAM, Discriminator, ResnetGenerator
 
 
 def test_parameter_counts_are_the_authors():

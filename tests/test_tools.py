@@ -9,8 +9,8 @@ import pytest
 
 from dataset import find_images
 from tests.helpers import TINY, draw_dataset
-from tools import benchmark, draw_demo_data
-from utils import read_image
+from tools import benchmark, draw_demo_data, window_iou
+from utils import read_image, write_image
 
 
 def test_benchmark_of_the_step(capsys):
@@ -91,9 +91,7 @@ def test_demo_set_depends_on_the_seed_alone(portraits, tmp_path):
 
 def test_paired_demo_set_holds_both_halves(portraits, tmp_path):
     assert (
-        draw_demo_data.main(
-            ["--out", str(tmp_path / "p"), "--paired", "--size", "32", "--train", "1", "--test", "2", "--val", "1"]
-        )
+        draw_demo_data.main(["--out", str(tmp_path / "p"), "--paired", "--size", "32", "--train", "1", "--test", "2", "--val", "1"])
         == 0
     )
     pair = read_image(tmp_path / "p" / "test" / "00001.png")
@@ -112,3 +110,18 @@ def test_demo_set_refuses_in_one_line(arguments, words, tmp_path, capsys):
     assert draw_demo_data.main(arguments) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and not (tmp_path / "new").exists()
+
+
+def test_window_iou_of_known_pictures(tmp_path, capsys):
+    red, blue = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
+    red[:, :, 0] = blue[:, :, 2] = 200
+    for name, translated, truth in (("a", red, red), ("b", blue, blue), ("c", red, np.concatenate([red[:2], blue[:6]]))):
+        write_image(tmp_path / "ours" / f"{name}.png", translated)
+        write_image(tmp_path / "truth" / f"{name}.png", np.concatenate([blue, truth], 1).repeat(2, 0).repeat(2, 1))
+    # 64 of 64 pixels, none of none, 16 of 64.
+    assert window_iou.window_iou(tmp_path / "ours", tmp_path / "truth") == pytest.approx(80 / 128)
+    assert window_iou.main([str(tmp_path / "ours"), "--truth", str(tmp_path / "truth")]) == 0
+    assert "window IoU 0.625 over 3 pairs" in capsys.readouterr().out
+    (tmp_path / "ours" / "b.png").unlink()
+    assert window_iou.main([str(tmp_path / "ours"), "--truth", str(tmp_path / "truth")]) == 1
+    assert "b.png is missing" in capsys.readouterr().err

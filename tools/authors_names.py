@@ -24,6 +24,27 @@ UGATIT_DISCRIMINATOR: List[Rule] = [
 ]
 UGATIT_RULES = {"gen": UGATIT_GENERATOR, "dis": UGATIT_DISCRIMINATOR}
 
+# Ours has no padding layers: one before the first convolution, one before each in a block, one before the last.
+RESNET_GENERATOR: List[Rule] = [
+    (
+        r"model\.(\d+)\.conv_block\.(\d)\.",
+        lambda m: f"model.{int(m[1]) - 1}.conv_block.{int(m[2]) - (2 if int(m[2]) > 4 else 1)}.",
+    ),
+    (r"model\.(\d+)\.", lambda m: f"model.{int(m[1]) - 1}."),
+]
+PATCH_GAN: List[Rule] = []
+# Theirs is nested: the number of numbers is the depth. A block holds downconv, downnorm, the next block, upconv, upnorm.
+_OUTERMOST = {"0": "down.0.0", "3": "up.0.1"}
+_INNER = {"1": "down.{0}.1", "2": "down.{0}.2", "5": "up.{0}.1", "6": "up.{0}.2", "3": "up.{0}.1", "4": "up.{0}.2"}
+
+
+def _unet_layer(match: re.Match) -> str:
+    depth = match[0].count("model.") - 2
+    return (_INNER[match[1]].format(depth) if depth else _OUTERMOST[match[1]]) + "."
+
+
+UNET_GENERATOR: List[Rule] = [(r"model\.(?:model\.\d\.)*model\.(\d)\.", _unet_layer)]
+
 
 def our_name(name: str, rules: List[Rule]) -> str:
     """The authors' name of a parameter in ours."""
@@ -41,4 +62,10 @@ def our_layout(array: np.ndarray) -> np.ndarray:
 
 def our_state(arrays: Dict[str, np.ndarray], rules: List[Rule]) -> Dict[str, np.ndarray]:
     """The authors' state of one network under our names and in our layout."""
-    return {our_name(name, rules): our_layout(array) for name, array in arrays.items()}
+    kept = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
+    named = {our_name(name, rules): our_layout(array) for name, array in kept.items()}
+    if rules is RESNET_GENERATOR:
+        # The last convolution comes after a second padding layer.
+        last = max((int(name.split(".")[1]) for name in named), default=0)
+        named = {re.sub(rf"^model\.{last}\.", f"model.{last - 1}.", name): array for name, array in named.items()}
+    return named

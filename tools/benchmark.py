@@ -29,7 +29,7 @@ configure_cpu()
 import numpy as np  # noqa: E402
 
 from config import Config, parse_arguments  # noqa: E402
-from dataset import TrainingData, read_ahead  # noqa: E402
+from dataset import open_training_data, read_ahead  # noqa: E402
 from engine.trainer import Trainer  # noqa: E402
 from main import build_method  # noqa: E402
 
@@ -115,7 +115,7 @@ def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str]
 
 def benchmark_data(config: Config, steps: int) -> None:
     """Batches a second of the loader alone, on the data set that --dataset names."""
-    data = TrainingData(config)
+    data = open_training_data(config)
     for workers in sorted({0, config.num_workers}):
         started = time.perf_counter()
         for _ in read_ahead(data.batch, 1, steps, workers):
@@ -136,6 +136,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     try:
         config, _ = parse_arguments(rest)
+        config.check_networks()
+        if min(options.steps or 1, options.warmup + 1) < 1:
+            raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
         if options.what == "train":
             benchmark_train(config, options.steps or 5, options.warmup, options.peer, options.peer_python)
         else:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -24,8 +25,11 @@ configure_cpu()
 
 import paddle  # noqa: E402
 
-from config import UGATITConfig  # noqa: E402
-from tools.authors_names import UGATIT_RULES, our_state  # noqa: E402
+from config import CycleGANConfig, Pix2PixConfig, UGATITConfig  # noqa: E402
+from CycleGAN import CycleGAN  # noqa: E402
+from engine.trainer import Trainer  # noqa: E402
+from Pix2Pix import Pix2Pix  # noqa: E402
+from tools.authors_names import PATCH_GAN, RESNET_GENERATOR, UGATIT_RULES, UNET_GENERATOR, our_state  # noqa: E402
 from UGATIT import UGATIT  # noqa: E402
 
 FORWARD, FORWARD_FLOAT32, FIRST_LOSSES, LATER_LOSSES, GRADIENTS, FINAL = 1e-6, 1e-4, 1e-6, 1e-5, 1e-5, 1e-3
@@ -52,7 +56,7 @@ class Archive:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 self.arrays: Arrays = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: not a readable .npz archive ({error})") from error
         if not {"A", "B"} <= set(self.arrays):
             raise DataError(f"{path}: not an archive of parity figures (it has no images A and B)")
@@ -77,7 +81,6 @@ def build_ugatit(archive: Archive) -> UGATIT:
     steps, batch, img_ch, img_size = archive["A"].shape[:4]
     width = generator["gamma.weight"].shape[0]
     config = UGATITConfig(
-        dataset="parity",
         batch_size=batch,
         img_size=img_size,
         img_ch=img_ch,
@@ -89,44 +92,111 @@ def build_ugatit(archive: Archive) -> UGATIT:
         iteration=steps,
         decay_flag=False,
     )
-    method = UGATIT(config)
-    load_networks(method, archive, {name: UGATIT_RULES[name[:3]] for name in archive.networks()})
-    return method
+    return UGATIT(config)
 
 
-def ugatit_forward(method: UGATIT, archive: Archive) -> Arrays:
-    """The outputs that `forward/` records, by the same names."""
-    images = paddle.to_tensor(archive["A"][0], dtype=paddle.get_default_dtype())
-    outputs: Arrays = {}
+def ugatit_forward(method: UGATIT, images_A: paddle.Tensor, images_B: paddle.Tensor) -> Dict[str, paddle.Tensor]:
+    """The outputs that `forward/` records, by the same names; networks in evaluation mode."""
+    method.set_training(False)
+    outputs = {}
     for name, first in (("genA2B", "image"), ("disGA", "logit"), ("disLA", "logit")):
-        with paddle.no_grad():
-            result, cam_logit, heatmap = method.networks[name](images)
+        result, cam_logit, heatmap = method.networks[name](images_A)
         outputs.update({f"{name}/{first}": result, f"{name}/cam_logit": cam_logit, f"{name}/heatmap": heatmap})
-    return {name: value.numpy() for name, value in outputs.items()}
+    return outputs
+
+
+# CycleGAN and Pix2Pix
+
+
+def image_gan_sizes(archive: Archive, discriminator: Arrays) -> Dict[str, Any]:
+    """Settings that both methods share, as the arrays imply them, at a constant learning rate."""
+    steps, batch, img_ch, img_size = archive["A"].shape[:4]
+    convolutions = sum(array.ndim == 4 for array in discriminator.values())
+    return {
+        "batch_size": batch,
+        "img_size": img_size,
+        "img_ch": img_ch,
+        "iteration": steps,
+        "n_epochs": steps,
+        "n_epochs_decay": 0,
+        "ch": discriminator["model.0.weight"].shape[0],
+        "n_layers_D": convolutions - 2,
+    }
+
+
+def build_cyclegan(archive: Archive) -> CycleGAN:
+    generator = archive.below("init/G_A/")
+    n_blocks = sum(bool(re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)) for name in generator)
+    return CycleGAN(CycleGANConfig(n_blocks=n_blocks, pool_size=0, **image_gan_sizes(archive, archive.below("init/D_A/"))))
+
+
+def cyclegan_forward(method: CycleGAN, images_A: paddle.Tensor, images_B: paddle.Tensor) -> Dict[str, paddle.Tensor]:
+    method.set_training(False)
+    return {"G_A": method.G_A(images_A), "D_A": method.D_A(images_B)}
+
+
+def build_pix2pix(archive: Archive) -> Pix2Pix:
+    return Pix2Pix(Pix2PixConfig(dropout=False, **image_gan_sizes(archive, archive.below("init/D/"))))
+
+
+def pix2pix_forward(method: Pix2Pix, images_A: paddle.Tensor, images_B: paddle.Tensor) -> Dict[str, paddle.Tensor]:
+    method.set_training(True)
+    return {"G": method.G(images_A)}
 
 
 # Any method
 
 
-def load_networks(method: Any, archive: Archive, rules: Dict[str, list]) -> None:
-    for name, network_rules in rules.items():
+class Replay(NamedTuple):
+    """How to build a method from an archive, what `forward/` holds, and the authors' names of each network's parameters."""
+
+    build: Callable[[Archive], Trainer]
+    forward: Callable[[Any, paddle.Tensor, paddle.Tensor], Dict[str, paddle.Tensor]]
+    rules: Callable[[str], list]
+
+
+REPLAYS = {
+    "genA2B": Replay(build_ugatit, ugatit_forward, lambda network: UGATIT_RULES[network[:3]]),
+    "G_A": Replay(build_cyclegan, cyclegan_forward, lambda network: RESNET_GENERATOR if network[0] == "G" else PATCH_GAN),
+    "G": Replay(build_pix2pix, pix2pix_forward, lambda network: UNET_GENERATOR if network == "G" else PATCH_GAN),
+}
+
+
+def replay_of(archive: Archive) -> Replay:
+    """The replay whose generator the archive holds."""
+    networks = archive.networks()
+    for generator, replay in REPLAYS.items():
+        if generator in networks:
+            return replay
+    raise DataError(f"none of the archive's networks is known: {', '.join(networks)}")
+
+
+def build(archive: Archive, replay: Replay) -> Trainer:
+    """The method in the default precision, holding the initial weights."""
+    method = replay.build(archive)
+    for name in archive.networks():
+        network_rules = replay.rules(name)
         state = our_state(archive.below(f"init/{name}/"), network_rules)
         own = method.networks[name].state_dict()
         if set(own) != set(state):
             raise DataError(f"{name}: the archive's parameters are not this network's ({sorted(set(own) ^ set(state))[0]})")
         for key, value in own.items():
+            if list(value.shape) != list(state[key].shape):
+                raise DataError(f"{name}.{key}: {list(state[key].shape)} in the archive, {list(value.shape)} in the network")
             value.set_value(state[key].astype(str(value.numpy().dtype)))
+    return method
 
 
 def compare(archive: Archive) -> List[Measure]:
     """All measures of an archive, its networks in double precision."""
-    rules = {name: UGATIT_RULES[name[:3]] for name in archive.networks()}
-    measures = [_forward_measure(build_ugatit(archive), archive, "forward in float32", FORWARD_FLOAT32)]
+    replay = replay_of(archive)
+    rules = {name: replay.rules(name) for name in archive.networks()}
+    measures = [_forward_measure(archive, replay, "forward in float32", FORWARD_FLOAT32)]
     previous = paddle.get_default_dtype()
     paddle.set_default_dtype("float64")
     try:
-        method = build_ugatit(archive)
-        measures.append(_forward_measure(method, archive, "forward", FORWARD))
+        measures.append(_forward_measure(archive, replay, "forward", FORWARD))
+        method = build(archive, replay)
         method.set_training(True)
         gradients = _record_first_gradients(method)
         steps = archive["A"].shape[0]
@@ -144,10 +214,12 @@ def compare(archive: Archive) -> List[Measure]:
     return measures
 
 
-def _forward_measure(method: Any, archive: Archive, name: str, at_most: float) -> Measure:
-    method.set_training(False)
-    outputs, expected = ugatit_forward(method, archive), archive.below("forward/")
-    worst = max(np.abs(outputs[key] - value).max() / np.abs(value).max() for key, value in expected.items())
+def _forward_measure(archive: Archive, replay: Replay, name: str, at_most: float) -> Measure:
+    images_A, images_B = (paddle.to_tensor(archive[domain][0], dtype=paddle.get_default_dtype()) for domain in "AB")
+    with paddle.no_grad():
+        outputs = replay.forward(build(archive, replay), images_A, images_B)
+    expected = archive.below("forward/")
+    worst = max(np.abs(outputs[key].numpy() - value).max() / np.abs(value).max() for key, value in expected.items())
     return Measure(name, float(worst), at_most)
 
 
