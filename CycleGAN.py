@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from config import CycleGANConfig
+from config import CycleGANConfig, default_blocks
 from engine.schedule import by_epochs
 from engine.trainer import Losses, Trainer, Translation, frozen
 from layers import init_weights
@@ -53,7 +53,7 @@ class CycleGAN(Trainer):
 
     def __init__(self, config: CycleGANConfig) -> None:
         super().__init__(config)
-        n_blocks = config.n_blocks or (9 if config.img_size >= 256 else 6)
+        n_blocks = config.n_blocks or default_blocks(config.img_size)
         self.G_A, self.G_B = (CycleGANGenerator(config.img_ch, config.ch, n_blocks, config.norm, config.upsample) for _ in range(2))
         self.D_A, self.D_B = (PatchGAN(config.img_ch, config.ch, config.n_layers_D, config.norm) for _ in range(2))
         self.add_networks(G_A=self.G_A, G_B=self.G_B, D_A=self.D_A, D_B=self.D_B)

@@ -7,7 +7,7 @@ from typing import Mapping, Optional
 import paddle
 from paddle import Tensor
 
-from config import Pix2PixConfig
+from config import Pix2PixConfig, default_blocks
 from engine.schedule import by_epochs
 from engine.trainer import Losses, Trainer, Translation, frozen
 from errors import ConfigError
@@ -32,7 +32,7 @@ class Pix2Pix(Trainer):
             n_downs = min(8, _halvings(config.img_size))
             self.G = UnetGenerator(config.img_ch, config.ch, n_downs, config.norm, config.dropout, not config.no_skip)
         else:
-            n_blocks = config.n_blocks or (9 if config.img_size >= 256 else 6)
+            n_blocks = config.n_blocks or default_blocks(config.img_size)
             self.G = CycleGANGenerator(config.img_ch, config.ch, n_blocks, config.norm, config.upsample, config.dropout)
         judged = config.img_ch if config.unconditional else 2 * config.img_ch
         self.D = PatchGAN(judged, config.ch, config.n_layers_D, config.norm)

@@ -236,6 +236,11 @@ class Pix2PixConfig(ImageGANConfig):
             raise ConfigError(f"--n_answers {self.n_answers} needs dropout: leave out --eval_mode and --dropout false")
 
 
+def default_blocks(img_size: int) -> int:
+    """Residual blocks of CycleGAN's generator (appendix 7.2): 9 from 256x256 on, else 6."""
+    return 9 if img_size >= 256 else 6
+
+
 def check_multiple_of_4(img_size: int) -> None:
     """Raise ConfigError, naming a size that works."""
     if img_size % 4:

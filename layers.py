@@ -66,7 +66,7 @@ class TransposedConv2D(nn.Layer):
         self.bias = _uniform(self, [out_channels], fan_in, is_bias=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d_transpose(x, self.weight, self.bias, stride=2, padding=1, output_padding=self.output_padding)
+        return ops.conv2d_transpose(x, self.weight, self.bias, self.output_padding)
 
 
 class UpsampleConv2D(nn.Layer):

@@ -67,20 +67,42 @@ def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int
     Paddle's CPU convolution writes a column buffer of in*k*k rows and multiplies it image by image. A transposed convolution
     buffers out*k*k rows, which is less where the output has few channels; on tiny maps one product serves the whole batch.
     """
+    if not _on_cpu(x):
+        return plain_conv2d(x, weight, bias, stride, padding)
+    return _add_bias(_conv2d(x, weight, stride, padding), bias)
+
+
+def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     batch, channels, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-    if not _on_cpu(x):
-        return plain_conv2d(x, weight, bias, stride, padding)
     if batch > 1 and rows * columns <= SMALL_MAP_PIXELS:
         patches = F.unfold(x, kernel, stride, padding).transpose([1, 0, 2]).reshape([channels * kernel**2, -1])
         out = paddle.matmul(weight.reshape([out_channels, -1]), patches)
-        out = out.reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
-        return out if bias is None else out + bias.reshape([1, -1, 1, 1])
+        return out.reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
     if stride == 1 and kernel > 1 and out_channels < channels and rows * columns > SMALL_MAP_PIXELS:
         flipped = weight.transpose([1, 0, 2, 3]).flip([2, 3])
-        return F.conv2d_transpose(x, flipped, bias, padding=kernel - 1 - padding)
-    return plain_conv2d(x, weight, bias, stride, padding)
+        return F.conv2d_transpose(x, flipped, padding=kernel - 1 - padding)
+    return F.conv2d(x, weight, stride=stride, padding=padding)
+
+
+def _add_bias(x: Tensor, bias: Optional[Tensor]) -> Tensor:
+    """x + bias, channel by channel. Paddle's own broadcast addition takes as long as the convolution before it."""
+    if bias is None:
+        return x
+    return scale_shift(x, paddle.ones(x.shape[:2], x.dtype), bias.expand(x.shape[:2]))
+
+
+def plain_conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, output_padding: int = 0) -> Tensor:
+    """Transposed convolution of stride 2 and padding 1. x (N, C, H, W), weight (C, out, k, k), bias (out)."""
+    return F.conv2d_transpose(x, weight, bias, stride=2, padding=1, output_padding=output_padding)
+
+
+def conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, output_padding: int = 0) -> Tensor:
+    """`plain_conv2d_transpose`, its bias added fast."""
+    if not _on_cpu(x):
+        return plain_conv2d_transpose(x, weight, bias, output_padding)
+    return _add_bias(plain_conv2d_transpose(x, weight, None, output_padding), bias)
 
 
 def plain_upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
@@ -100,7 +122,7 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
     x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
     x = paddle.concat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
-    return F.conv2d_transpose(x, smeared, bias, stride=2, padding=3)
+    return _add_bias(F.conv2d_transpose(x, smeared, stride=2, padding=3), bias)
 
 
 # Normalization
@@ -182,7 +204,8 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         paddle.ones([maps], x.dtype),
         weight=scale.reshape([maps]),
         bias=shift.reshape([maps]),
-        training=False,
+        training=True,  # with global statistics as in inference; inference mode itself has no second derivative
+        use_global_stats=True,
         epsilon=0.0,
     )
     return out.reshape([batch, channels, height, width])
@@ -246,6 +269,7 @@ def global_max_pool(x: Tensor) -> Tensor:
 PLAIN = {
     reflect_pad: plain_reflect_pad,
     conv2d: plain_conv2d,
+    conv2d_transpose: plain_conv2d_transpose,
     upsample_conv2d: plain_upsample_conv2d,
     instance_norm: plain_instance_norm,
     moments: plain_moments,

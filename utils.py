@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import zlib
-from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -37,6 +38,14 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     ordered = image[:, :, ::-1] if image.shape[2] == 3 else image
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
     write_bytes(path, encoded.tobytes())
+
+
+def output_names(names: Sequence[str]) -> Dict[str, str]:
+    """Where each relative path goes: its stem with .png, or, where two would collide, its whole name with .png."""
+    stems = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
+    # A stem also collides with a whole name: a.jpg, a.png and a.jpg.png.
+    shared = Counter([*stems.values(), *names])
+    return {name: f"{name}.png" if shared[stem] > 1 else f"{stem}.png" for name, stem in stems.items()}
 
 
 def read_image(path: Union[str, Path], channels: int = 3) -> np.ndarray:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path, PurePosixPath
-from typing import Callable, Dict, List, Sequence, Tuple
+from pathlib import Path
+from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
 from engine.trainer import Trainer
-from utils import Sample, contact_sheet, strips, to_image, write_image
+from utils import Sample, contact_sheet, output_names, strips, to_image, write_image
 
 MOST_ON_A_SHEET = 200
-
-
-def output_names(names: Sequence[str]) -> Dict[str, str]:
-    """Where each relative path goes: its stem with .png, or, where two would collide, its whole name with .png."""
-    stems = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
-    # A stem also collides with a whole name: a.jpg, a.png and a.jpg.png.
-    shared = Counter([*stems.values(), *names])
-    return {name: f"{name}.png" if shared[stem] > 1 else f"{stem}.png" for name, stem in stems.items()}
 
 
 def translate_folder(

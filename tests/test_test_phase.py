@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import main
-from engine.tester import output_names
 from tests.helpers import TINY, draw_dataset, flags, run_folder
-from utils import Row, contact_sheet, strips, to_heat_map, write_image
+from utils import Row, contact_sheet, output_names, strips, to_heat_map, write_image
 
 
 @pytest.fixture(scope="module")

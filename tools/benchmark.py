@@ -4,13 +4,15 @@ python -m tools.benchmark train --img_size 128 --ch 64 --light
 python -m tools.benchmark train --img_size 128 --ch 64 --light --peer ../UGATIT-pytorch
 python -m tools.benchmark data --dataset selfie2anime --img_size 256
 
-`train` takes any flag of main.py that shapes networks or batches. With --peer, a checkout of the authors' repository, both steps
-run in turn in the same run with the same number of threads; torch must be installed for the Python that --peer_python names.
+`train` takes any flag of main.py that shapes networks or batches. With --peer both steps run in turn in the same run with the same
+number of threads; torch must be installed for the Python that --peer_python names. DIR is a checkout of UGATIT-pytorch, or, for
+--method cyclegan and pix2pix, of pytorch-CycleGAN-and-pix2pix or contrastive-unpaired-translation.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -28,11 +30,13 @@ configure_cpu()
 
 import numpy as np  # noqa: E402
 
-from config import Config, parse_arguments  # noqa: E402
+from config import Config, default_blocks, parse_arguments  # noqa: E402
 from dataset import open_training_data, read_ahead  # noqa: E402
 from engine.trainer import Trainer  # noqa: E402
 from main import build_method  # noqa: E402
 
+NETWORK_FILES = ("networks.py", "models/networks.py")
+SIZES = ("img_size", "ch", "n_res", "n_dis", "n_blocks", "n_layers_D", "batch_size")
 PEER_SCRIPT = Path(__file__).with_name("peer_step.py")
 PAUSE = 0.3  # seconds between the two: an idle OpenMP pool spins for 0.2 s before it sleeps
 
@@ -41,7 +45,8 @@ class OurStep:
     """The method's step on one random batch, as the training loop calls it."""
 
     def __init__(self, config: Config) -> None:
-        self.method: Trainer = build_method(config)
+        # A length for methods that otherwise take theirs from the data.
+        self.method: Trainer = build_method(dataclasses.replace(config, iteration=config.iteration or 1_000_000))
         self.method.set_training(True)
         rng = np.random.default_rng(0)
         shape = (config.batch_size, config.img_ch, config.img_size, config.img_size)
@@ -59,13 +64,17 @@ class OurStep:
 class PeerStep:
     """The authors' step in another process."""
 
-    def __init__(self, config: Config, folder: str, python: str) -> None:
-        if not (Path(folder) / "networks.py").is_file():
+    def __init__(self, config: Config, method: Trainer, folder: str, python: str) -> None:
+        if not any((Path(folder) / name).is_file() for name in NETWORK_FILES):
             raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
-        command = [python, str(PEER_SCRIPT), "--peer", folder]
-        command += ["--light"] * config.light
-        for name in ("img_size", "ch", "n_res", "n_dis", "batch_size"):
-            command += [f"--{name}", str(getattr(config, name))]
+        command = [python, str(PEER_SCRIPT), "--method", config.method, "--peer", folder]
+        command += ["--light"] * getattr(config, "light", False)
+        for name, value in {name: getattr(config, name, None) for name in SIZES}.items():
+            command += [f"--{name}", str(value)] if value is not None else []
+        if config.method == "pix2pix":
+            command += ["--n_downs", str(len(method.G.down))]
+        if config.method == "cyclegan" and config.n_blocks is None:
+            command += ["--n_blocks", str(default_blocks(config.img_size))]
         command += ["--threads", os.environ["OMP_NUM_THREADS"]]
         # Our settings are for Paddle's libraries; the peer runs as its users run it.
         environment = {k: v for k, v in os.environ.items() if k != "MKL_DEBUG_CPU_TYPE"}
@@ -91,7 +100,7 @@ class PeerStep:
 
 def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str], python: str) -> None:
     ours = OurStep(config)
-    others = PeerStep(config, peer, python) if peer else None
+    others = PeerStep(config, ours.method, peer, python) if peer else None
     times: Tuple[List[float], List[float]] = ([], [])
     for number in range(warmup + steps):
         for side, recorded in zip((ours, others), times):

@@ -17,9 +17,8 @@ import cv2
 import numpy as np
 
 from dataset import find_images
-from engine.tester import output_names
 from errors import DataError, UserError
-from utils import read_image
+from utils import output_names, read_image
 
 
 def is_window(image: np.ndarray) -> np.ndarray:
