@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from config import Config, merge_for_resume, merge_for_test, parse_arguments, to_json
+from engine.cpu import configure_cpu
 from errors import CheckpointError, ConfigError, UserError
 
 
@@ -18,6 +19,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         config, typed = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         debug = config.debug
+        configure_cpu()
         PHASES[config.phase](config, typed)
     except UserError as error:
         return fail(str(error), error.exit_code, debug)
@@ -36,22 +38,17 @@ def fail(message: str, exit_code: int, debug: bool) -> int:
     return exit_code
 
 
-def prepare_machine(config: Config) -> None:
-    """The device of the resolved configuration. Paddle is imported here, with the CPU settings that must come first."""
-    from engine.cpu import configure_cpu
-
-    configure_cpu()
-    from engine.device import choose_device
-
-    choose_device(config.device, config.benchmark_flag)
+# Whatever imports Paddle is imported inside the functions below, after `configure_cpu` has run.
 
 
 def build_method(config: Config):
-    """The method's networks and optimizers. Imported here, because Paddle must be configured first."""
+    """The method's networks and optimizers on its device."""
     from CycleGAN import CycleGAN
+    from engine.device import choose_device
     from Pix2Pix import Pix2Pix
     from UGATIT import UGATIT
 
+    choose_device(config.device, config.benchmark_flag)
     METHODS = {"ugatit": UGATIT, "cyclegan": CycleGAN, "pix2pix": Pix2Pix}
     return METHODS[config.method](config)
 
@@ -85,7 +82,6 @@ def train(config: Config, typed: List[str]) -> None:
     elif not config.dry_run:
         run.refuse_if_used()
     config.check_networks()
-    prepare_machine(config)
     if config.dry_run:
         return show(config)
 
@@ -125,7 +121,6 @@ def test(config: Config, typed: List[str]) -> None:
     checkpoint = load(Path(config.checkpoint) if config.checkpoint else run.latest, config.method)
     config = merge_for_test(config, typed, checkpoint.meta["config"])
     config.check_networks()
-    prepare_machine(config)
     if config.dry_run:
         return show(config)
 

@@ -149,7 +149,6 @@ class Trainer:
         config, checkpoints = self.config, CheckpointFolder(run.checkpoints, self.config.keep)
         log = open_log(run, self.iteration)
         progress = Progress(self.iteration, config.iteration)
-        saved_at = self.iteration
         window_started = time.monotonic()
         window_first = self.iteration
         source = batches(self.iteration + 1, config.iteration)
@@ -168,11 +167,11 @@ class Trainer:
                         window_started, window_first = time.monotonic(), self.iteration
                     periodic = self.iteration % config.save_freq == 0
                     last = self.iteration == config.iteration
-                    if periodic or last or stop.exit_code or self.iteration % config.checkpoint_freq == 0:
+                    stopping = stop.exit_code
+                    if periodic or last or stopping or self.iteration % config.checkpoint_freq == 0:
                         checkpoints.save(self.state(), periodic)
-                        saved_at = self.iteration
-                    if stop.exit_code and not last:
-                        raise Interrupted(f"stopped at iteration {saved_at}, which is saved: go on with --resume", stop.exit_code)
+                    if stopping and not last:
+                        raise Interrupted(f"stopped at iteration {self.iteration}, which is saved: go on with --resume", stopping)
         except OSError as error:
             raise cannot_write(run, error) from error
         finally:

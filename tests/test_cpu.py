@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT, TINY, call, draw_dataset, environment, flags
 
 PRINT = (
     "from engine.cpu import configure_cpu; configure_cpu(); import os; "
@@ -34,3 +34,10 @@ def test_main_configures_before_paddle_is_imported():
     code = "import sys, main; assert 'paddle' not in sys.modules; main.main(['--dry_run', '--ch', '2', '--light'])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and result.stderr == ""
+
+
+def test_both_phases_are_configured_and_quiet(tmp_path):
+    draw_dataset(tmp_path / "data")
+    for arguments in ([*TINY, "--iteration", "1"], ["--phase", "test"]):
+        result = call(flags(tmp_path, *arguments))
+        assert result.returncode == 0 and result.stderr == ""

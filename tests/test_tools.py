@@ -58,6 +58,16 @@ def test_benchmark_of_the_loader(tmp_path, capsys):
     assert "--num_workers 0" in capsys.readouterr().out
 
 
+def test_benchmark_of_operations(capsys, monkeypatch):
+    monkeypatch.setattr(
+        benchmark, "OPERATIONS", [("instance_norm", [(1, 2, 4, 4)], {}), ("reflect_pad", [(1, 2, 4, 4)], {"pad": 1})]
+    )
+    assert benchmark.main(["ops", "--steps", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["operation", "instance_norm", "reflect_pad"]
+    assert all(float(figure) > 0 for line in lines[1:] for figure in line.split()[-2:])
+
+
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("portraits") / "set"

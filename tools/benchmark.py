@@ -1,8 +1,9 @@
-"""Time the real training step, alone or beside the authors' PyTorch step; or the loader.
+"""Time the real training step, alone or beside the authors' PyTorch step; the loader; or single operations.
 
 python -m tools.benchmark train --img_size 128 --ch 64 --light
 python -m tools.benchmark train --img_size 128 --ch 64 --light --peer ../UGATIT-pytorch
 python -m tools.benchmark data --dataset selfie2anime --img_size 256
+python -m tools.benchmark ops
 
 `train` takes any flag of main.py that shapes networks or batches. With --peer both steps run in turn in the same run with the same
 number of threads; torch must be installed for the Python that --peer_python names. DIR is a checkout of UGATIT-pytorch, or, for
@@ -21,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from engine.cpu import configure_cpu
 from errors import ConfigError, UserError
@@ -29,7 +30,9 @@ from errors import ConfigError, UserError
 configure_cpu()
 
 import numpy as np  # noqa: E402
+import paddle  # noqa: E402
 
+import ops  # noqa: E402
 from config import Config, default_blocks, parse_arguments  # noqa: E402
 from dataset import open_training_data, read_ahead  # noqa: E402
 from engine.trainer import Trainer  # noqa: E402
@@ -122,6 +125,46 @@ def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str]
         print(f"ratio {ours_median / peer_median:.2f} (ours {ours_median:.1f} s, peer {peer_median:.1f} s)")
 
 
+# The sizes that U-GAT-IT's and CycleGAN's steps have at 128x128, ch 64, both domains in one batch.
+OPERATIONS = [
+    ("instance_norm", [(2, 64, 128, 128)], {}),
+    ("adalin", [(2, 256, 32, 32), (1, 256, 1, 1), (2, 256), (2, 256)], {}),
+    ("adalin", [(2, 64, 128, 128), (1, 64, 1, 1), (2, 64), (2, 64)], {}),
+    ("reflect_pad", [(2, 256, 32, 32)], {"pad": 1}),
+    ("reflect_pad", [(2, 64, 128, 128)], {"pad": 3}),
+    ("upsample_conv2d", [(2, 256, 32, 32), (128, 256, 3, 3)], {}),
+    ("upsample_conv2d", [(2, 128, 64, 64), (64, 128, 3, 3)], {}),
+    ("conv2d", [(2, 64, 134, 134), (3, 64, 7, 7)], {}),
+    ("conv2d", [(2, 1024, 6, 6), (2048, 1024, 4, 4)], {}),
+    ("conv2d", [(2, 256, 34, 34), (256, 256, 3, 3), (256,)], {}),
+    ("conv2d_transpose", [(2, 128, 64, 64), (128, 64, 3, 3), (64,)], {"output_padding": 1}),
+    ("weighted_conv1x1", [(2, 256, 32, 32), (256,), (256,), (256, 512, 1, 1), (256,)], {}),
+    ("global_max_pool", [(2, 256, 32, 32)], {}),
+]
+
+
+def benchmark_ops(steps: int) -> None:
+    """Forward and backward of each operation in its plain and its fast form, median milliseconds."""
+    for name, shapes, options in OPERATIONS:
+        fast = getattr(ops, name)
+        figures = []
+        for function in (ops.PLAIN[fast], fast):
+            inputs = [paddle.randn(shape) for shape in shapes]
+            for tensor in inputs:
+                tensor.stop_gradient = False
+            figures.append(median(_milliseconds(function, inputs, options) for _ in range(steps + 1)))
+        print(f"{name:18s} {' '.join('x'.join(map(str, shape)) for shape in shapes):58s} {figures[0]:8.1f} {figures[1]:8.1f}")
+
+
+def _milliseconds(function: Callable, inputs: list, options: dict) -> float:
+    for tensor in inputs:
+        tensor.clear_grad()
+    started = time.perf_counter()
+    out = function(*inputs, **options)
+    out.backward(paddle.ones_like(out))
+    return (time.perf_counter() - started) * 1000
+
+
 def benchmark_data(config: Config, steps: int) -> None:
     """Batches a second of the loader alone, on the data set that --dataset names."""
     data = open_training_data(config)
@@ -137,7 +180,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("train", "data"))
+    parser.add_argument("what", choices=("train", "data", "ops"))
     parser.add_argument("--steps", type=int, help="steps to time (default: 5, of the loader 200)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: 2)")
     parser.add_argument("--peer", help="checkout of the authors' PyTorch repository")
@@ -150,8 +193,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
         if options.what == "train":
             benchmark_train(config, options.steps or 5, options.warmup, options.peer, options.peer_python)
-        else:
+        elif options.what == "data":
             benchmark_data(config, options.steps or 200)
+        else:
+            print(f"{'operation':18s} {'shapes':58s} {'plain ms':>8s} {'fast ms':>8s}")
+            benchmark_ops(options.steps or 9)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
