@@ -9,14 +9,12 @@ import paddle
 from paddle import Tensor
 
 from config import CycleGANConfig, default_blocks
-from engine.schedule import by_epochs
+from engine.schedule import epoch_rate
 from engine.trainer import Losses, Trainer, Translation, frozen
 from layers import init_weights
 from losses import ADVERSARIAL, absolute_error, gradient_penalty
-from networks import CycleGANGenerator, PatchGAN
+from networks import CycleGANGenerator, PatchGAN, both_passes
 from utils import Row
-
-PENALTY_WEIGHT = 10.0  # WGAN-GP's lambda
 
 
 class ImagePool:
@@ -63,13 +61,9 @@ class CycleGAN(Trainer):
         self.add_adam("D", [self.D_A, self.D_B], beta1=0.5, beta2=0.999)
         self.pools = {"fake_A": ImagePool(config.pool_size), "fake_B": ImagePool(config.pool_size)}
         self.adversarial = ADVERSARIAL[config.gan_mode]
-        # Instance norm is per image, so passes of different images can share a batch; batch norm would mix them.
-        self.share_batches = config.norm != "batch"
 
     def learning_rate(self, iteration: int) -> float:
-        config = self.config
-        factor = by_epochs(config.lr_policy, iteration, config.iteration, config.n_epochs, config.n_epochs_decay)
-        return config.lr * factor
+        return epoch_rate(self.config, iteration)
 
     def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
         """One iteration: the generators with the discriminators frozen, then the discriminators on pooled fakes (section 4)."""
@@ -78,8 +72,8 @@ class CycleGAN(Trainer):
         losses: Losses = {}
 
         if lambda_identity > 0:
-            fake_B, idt_A = self._passes(self.G_A, real_A, real_B)
-            fake_A, idt_B = self._passes(self.G_B, real_B, real_A)
+            fake_B, idt_A = both_passes(self.G_A, real_A, real_B, self.config.norm)
+            fake_A, idt_B = both_passes(self.G_B, real_B, real_A, self.config.norm)
             losses["idt_A"] = absolute_error(idt_A, real_B) * lambda_B * lambda_identity
             losses["idt_B"] = absolute_error(idt_B, real_A) * lambda_A * lambda_identity
         else:
@@ -93,25 +87,21 @@ class CycleGAN(Trainer):
         losses["G_total"].backward()
         self.apply_gradients("G")
 
-        losses["D_A"] = self._discriminator_loss(self.D_A, real_B, self._pooled("fake_B", fake_B))
-        losses["D_B"] = self._discriminator_loss(self.D_B, real_A, self._pooled("fake_A", fake_A))
-        losses["D_total"] = losses["D_A"] + losses["D_B"]
-        losses["D_total"].backward()
+        fake_B, fake_A = self._pooled("fake_B", fake_B), self._pooled("fake_A", fake_A)
+        terms = {**self._judge("D_A", real_B, fake_B), **self._judge("D_B", real_A, fake_A)}
+        terms["D_total"] = sum(terms.values())
+        terms["D_total"].backward()
         self.apply_gradients("D")
-        return losses
+        return {**losses, **terms}
 
-    def _passes(self, network: paddle.nn.Layer, first: Tensor, second: Tensor) -> List[Tensor]:
-        """The network's outputs for two batches, in one pass where that changes nothing."""
-        if self.share_batches:
-            return network(paddle.concat([first, second])).chunk(2)
-        return [network(first), network(second)]
-
-    def _discriminator_loss(self, discriminator: PatchGAN, real: Tensor, fake: Tensor) -> Tensor:
-        real_logit, fake_logit = self._passes(discriminator, real, fake)
-        loss = (self.adversarial(real_logit, True) + self.adversarial(fake_logit, False)) * 0.5
+    def _judge(self, name: str, real: Tensor, fake: Tensor) -> Losses:
+        """The loss terms of one discriminator."""
+        discriminator = self.networks[name]
+        real_logit, fake_logit = both_passes(discriminator, real, fake, self.config.norm)
+        terms = {name: (self.adversarial(real_logit, True) + self.adversarial(fake_logit, False)) * 0.5}
         if self.config.gan_mode == "wgangp":
-            loss = loss + PENALTY_WEIGHT * gradient_penalty(discriminator, real, fake)
-        return loss
+            terms[f"{name}_penalty"] = gradient_penalty(discriminator, real, fake)
+        return terms
 
     def _pooled(self, name: str, fakes: Tensor) -> Tensor:
         """`fakes` detached, half of them exchanged for older ones."""
@@ -133,7 +123,7 @@ class CycleGAN(Trainer):
         source, target = direction.split("2")
         forward, back = (self.G_A, self.G_B) if direction == "A2B" else (self.G_B, self.G_A)
         fake = forward(images)
-        reconstruction, identity = self._passes(back, fake, images)
+        reconstruction, identity = both_passes(back, fake, images, self.config.norm)
         rows = [
             Row(f"real_{source}", images.numpy()),
             Row(f"fake_{target}", fake.numpy()),

@@ -8,15 +8,14 @@ import paddle
 from paddle import Tensor
 
 from config import Pix2PixConfig, default_blocks
-from engine.schedule import by_epochs
+from engine.schedule import epoch_rate
 from engine.trainer import Losses, Trainer, Translation, frozen
 from errors import ConfigError
 from layers import BatchNorm2D, Dropout, init_weights
 from losses import ADVERSARIAL, absolute_error, gradient_penalty, squared_error
-from networks import CycleGANGenerator, PatchGAN, UnetGenerator
+from networks import CycleGANGenerator, PatchGAN, UnetGenerator, both_passes
 from utils import Row
 
-PENALTY_WEIGHT = 10.0  # WGAN-GP's lambda
 RECONSTRUCTION = {"l1": absolute_error, "l2": squared_error}
 
 
@@ -27,7 +26,6 @@ class Pix2Pix(Trainer):
 
     def __init__(self, config: Pix2PixConfig) -> None:
         super().__init__(config)
-        self.directions = ("A2B",) if config.direction == "AtoB" else ("B2A",)
         if config.netG == "unet":
             n_downs = min(8, _halvings(config.img_size))
             self.G = UnetGenerator(config.img_ch, config.ch, n_downs, config.norm, config.dropout, not config.no_skip)
@@ -40,7 +38,10 @@ class Pix2Pix(Trainer):
         for network in self.networks.values():
             init_weights(network, config.init_type, config.init_gain)
         if config.n_answers > 1 and not any(isinstance(layer, Dropout) for layer in self.G.sublayers()):
-            raise ConfigError(f"--n_answers {config.n_answers}: a U-Net has dropout only where the image side is a multiple of 64")
+            raise ConfigError(
+                f"--n_answers {config.n_answers}: this U-Net has no dropout, it needs images whose side is a multiple of 64; "
+                "train with --img_size 64, 128 or 256, or with --netG resnet"
+            )
         # Noise and the batch's own statistics also at test time (section 3.4), unless --eval_mode.
         for layer in self.G.sublayers():
             if isinstance(layer, Dropout):
@@ -52,9 +53,7 @@ class Pix2Pix(Trainer):
         self.adversarial = ADVERSARIAL[config.gan_mode]
 
     def learning_rate(self, iteration: int) -> float:
-        config = self.config
-        factor = by_epochs(config.lr_policy, iteration, config.iteration, config.n_epochs, config.n_epochs_decay)
-        return config.lr * factor
+        return epoch_rate(self.config, iteration)
 
     def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
         """One iteration: the discriminator on the real and the translated pair, then the generator (section 3.3).
@@ -79,11 +78,12 @@ class Pix2Pix(Trainer):
 
     def _update_discriminator(self, source: Tensor, target: Tensor, fake: Tensor, losses: Losses) -> None:
         real_pair, fake_pair = self._judged(source, target), self._judged(source, fake)
-        losses["D_fake"] = self.adversarial(self.D(fake_pair), False)
-        losses["D_real"] = self.adversarial(self.D(real_pair), True)
+        fake_logit, real_logit = both_passes(self.D, fake_pair, real_pair, self.config.norm)
+        losses["D_fake"] = self.adversarial(fake_logit, False)
+        losses["D_real"] = self.adversarial(real_logit, True)
         losses["D_total"] = (losses["D_fake"] + losses["D_real"]) * 0.5
         if self.config.gan_mode == "wgangp":
-            losses["D_penalty"] = PENALTY_WEIGHT * gradient_penalty(self.D, real_pair, fake_pair)
+            losses["D_penalty"] = gradient_penalty(self.D, real_pair, fake_pair)
             losses["D_total"] = losses["D_total"] + losses["D_penalty"]
         losses["D_total"].backward()
         self.apply_gradients("D")

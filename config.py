@@ -26,6 +26,7 @@ INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 LR_POLICIES = ("linear", "step", "cosine")
 UPSAMPLES = ("transpose", "resize")
 NETWORKS = "networks"
+TEST_PHASE = "test phase"
 
 
 def setting(
@@ -60,9 +61,7 @@ class Config:
     device: str = setting("auto", "auto takes a GPU where Paddle has one", "run", resume="free", choices=DEVICES)
     seed: int = setting(0, "seed of weights, data order and augmentation", "run", at_least=0, at_most=2**31 - 1)
     resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command")
-    checkpoint: Optional[str] = setting(
-        None, "test phase: this checkpoint folder instead of the run's latest", "run", resume="command"
-    )
+    checkpoint: Optional[str] = setting(None, "this checkpoint folder instead of the run's latest", TEST_PHASE, resume="command")
     dry_run: bool = setting(False, "print the configuration and the networks, then exit", "run", resume="command")
     debug: bool = setting(False, "show tracebacks", "run", resume="command")
     benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run", resume="free")
@@ -93,6 +92,11 @@ class Config:
         1000, "iterations between writings of the latest checkpoint", "logs and checkpoints", resume="free", at_least=1
     )
     keep: int = setting(3, "periodic checkpoints kept", "logs and checkpoints", resume="free", at_least=1)
+
+    @property
+    def directions(self) -> Tuple[str, ...]:
+        """The directions that the method translates in."""
+        return ("A2B", "B2A")
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -125,7 +129,7 @@ class UGATITConfig(Config):
 
     light: bool = setting(False, "light version: pool the features before the MLP for gamma and beta", NETWORKS)
     n_res: int = setting(4, "residual blocks before and after the CAM", NETWORKS, at_least=1)
-    n_dis: int = setting(6, "depth of the discriminators: N+1 layers global, N-1 local", NETWORKS)
+    n_dis: int = setting(6, "depth of the discriminators: N+1 layers global, N-1 local", NETWORKS, at_most=12)
 
     def check_networks(self) -> None:
         super().check_networks()
@@ -161,7 +165,11 @@ class ImageGANConfig(Config):
     )
     norm: str = setting("instance", "normalization", NETWORKS, choices=NORMS)
     n_layers_D: int = setting(
-        3, "what a logit of the discriminator sees: 0 a pixel, 1 16x16, 3 70x70, 5 286x286 pixels", NETWORKS, at_least=0
+        3,
+        "what a logit of the discriminator sees: 0 a pixel, 1 16x16, 3 70x70, 5 286x286 pixels",
+        NETWORKS,
+        at_least=0,
+        at_most=10,
     )
     init_type: str = setting("normal", "initialisation of the weights", NETWORKS, choices=INIT_TYPES)
     init_gain: float = setting(0.02, "its standard deviation (normal) or gain", NETWORKS, above=0)
@@ -192,7 +200,7 @@ class CycleGANConfig(ImageGANConfig):
 
     def check_networks(self) -> None:
         super().check_networks()
-        check_multiple_of_4(self.img_size)
+        check_multiple_of_4(self.img_size, smallest=8)
 
 
 @dataclass(frozen=True)
@@ -222,14 +230,16 @@ class Pix2PixConfig(ImageGANConfig):
     no_skip: bool = setting(False, "the U-Net without its skip connections (the paper's encoder-decoder)", NETWORKS)
     dropout: bool = setting(True, "dropout in the generator, its only source of noise", NETWORKS)
     direction: str = setting("AtoB", "which domain is the input", NETWORKS, choices=("AtoB", "BtoA"))
-    eval_mode: bool = setting(
-        False, "test phase: no dropout, running statistics instead of the batch's", "test phase", resume="command"
-    )
-    n_answers: int = setting(1, "test phase: different answers for each image", "test phase", resume="command", at_least=1)
+    eval_mode: bool = setting(False, "no dropout, and running statistics instead of the batch's", TEST_PHASE, resume="command")
+    n_answers: int = setting(1, "different answers for each image", TEST_PHASE, resume="command", at_least=1)
+
+    @property
+    def directions(self) -> Tuple[str, ...]:
+        return ("A2B",) if self.direction == "AtoB" else ("B2A",)
 
     def check_networks(self) -> None:
         super().check_networks()
-        check_multiple_of_4(self.img_size)
+        check_multiple_of_4(self.img_size, smallest=8 if self.netG == "resnet" else 4)
         if not self.lambda_GAN and (self.recon_loss == "none" or not self.lambda_L1):
             raise ConfigError("--lambda_GAN 0 leaves nothing to train on without a reconstruction loss: use --recon_loss l1")
         if self.n_answers > 1 and (self.eval_mode or not self.dropout):
@@ -241,11 +251,11 @@ def default_blocks(img_size: int) -> int:
     return 9 if img_size >= 256 else 6
 
 
-def check_multiple_of_4(img_size: int) -> None:
+def check_multiple_of_4(img_size: int, smallest: int = 8) -> None:
     """Raise ConfigError, naming a size that works."""
-    if img_size % 4:
-        nearest = max(4, round(img_size / 4) * 4)
-        raise ConfigError(f"--img_size {img_size}: the generator needs a multiple of 4, such as {nearest}")
+    if img_size % 4 or img_size < smallest:
+        nearest = max(smallest, round(img_size / 4) * 4)
+        raise ConfigError(f"--img_size {img_size}: the generator needs a multiple of 4 from {smallest} on, such as {nearest}")
 
 
 CONFIGS: Dict[str, Type[Config]] = {"ugatit": UGATITConfig, "cyclegan": CycleGANConfig, "pix2pix": Pix2PixConfig}
@@ -351,6 +361,13 @@ def _check_value(item: dataclasses.Field, value: Any) -> None:
         raise ConfigError(f"{flag}: use {limits['at_most']} or less")
     if limits["above"] is not None and value is not None and not limits["above"] < value < float("inf"):
         raise ConfigError(f"{flag}: use a number above {limits['above']}")
+
+
+def refuse_test_flags(config: Config, typed: Sequence[str]) -> None:
+    """Raise ConfigError where a flag of the test phase was typed for another."""
+    for item in dataclasses.fields(config):
+        if item.name in typed and item.metadata["group"] == TEST_PHASE:
+            raise ConfigError(f"--{item.name} is for --phase test")
 
 
 # A run's saved configuration

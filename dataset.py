@@ -24,6 +24,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 LOAD_MARGIN = 30
 DOMAINS = {"A2B": ("A", "B"), "B2A": ("B", "A")}
 MOST_LISTED = 10
+REPAIR = "mend or remove the file, or put the images into trainA, trainB, testA and testB for --method pix2pix"
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight with Paddle's
 Batch = Dict[str, np.ndarray]
@@ -103,7 +104,7 @@ class PairedFolder:
             self.names = self.together.names
             return
         folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, _layout(config)) for domain in "AB"]
-        by_stem = [{_stem(name): index for index, name in enumerate(folder.names)} for folder in folders]
+        by_stem = [_by_stem(folder) for folder in folders]
         alone = [f"{part}A/{stem}" for stem in sorted(set(by_stem[0]) - set(by_stem[1]))]
         alone += [f"{part}B/{stem}" for stem in sorted(set(by_stem[1]) - set(by_stem[0]))]
         if alone:
@@ -131,14 +132,21 @@ class PairedFolder:
         height, width = both.shape[:2]
         path = self.together.folder / self.names[index]
         if width % 2:
-            raise DataError(f"{path}: a width of {width} is odd; --method pix2pix needs A and B side by side, equally wide")
+            raise DataError(f"{path}: a width of {width} is odd; it needs A and B side by side, equally wide; {REPAIR}")
         if width <= height:
-            raise DataError(f"{path}: {width}x{height} is not two images side by side, as --method pix2pix needs")
+            raise DataError(f"{path}: {width}x{height} is not two images side by side; {REPAIR}")
         return both[:, : width // 2], both[:, width // 2 :]
 
 
-def _stem(name: str) -> str:
-    return name.rsplit(".", 1)[0]
+def _by_stem(folder: ImageFolder) -> Dict[str, int]:
+    """Index of each image by its name without the extension. Raises DataError where two images share one."""
+    found: Dict[str, int] = {}
+    for index, name in enumerate(folder.names):
+        stem = name.rsplit(".", 1)[0]
+        if stem in found:
+            raise DataError(f"{folder.folder}: {folder.names[found[stem]]} and {name} would be the same pair; rename one")
+        found[stem] = index
+    return found
 
 
 # Randomness
@@ -205,11 +213,11 @@ class TrainingData:
     def samples(self) -> Dict[str, List[Sample]]:
         """For each direction the first training images, then, where there are any, the first test images."""
         found: Dict[str, List[Sample]] = {}
-        for direction in DOMAINS:
+        for direction in self.config.directions:
             parts = [open_part(self.config, "train", direction)]
-            try:
+            if has_test_images(self.config, direction):
                 parts.append(open_part(self.config, "test", direction))
-            except DataError:
+            else:
                 print(f"no test images of domain {DOMAINS[direction][0]}: sample grids show training images only")
             most = self.config.sample_count
             found[direction] = [part.read(index) for part in parts for index in range(min(most, len(part.names)))]
@@ -255,6 +263,12 @@ def open_training_data(config: Config) -> TrainingData:
     return PairedData(config) if config.paired else UnpairedData(config)
 
 
+def has_test_images(config: Config, direction: str) -> bool:
+    """Whether the data set has a folder of test images for `direction`."""
+    root = open_data_set(config)
+    return (config.paired and (root / "test").is_dir()) or (root / f"test{DOMAINS[direction][0]}").is_dir()
+
+
 class Part(NamedTuple):
     """The images of one direction of train or test: their names, and how to read one for the networks."""
 
@@ -277,8 +291,8 @@ def open_part(config: Config, part: str, direction: str) -> Part:
     if not config.paired:
         folder = open_folder(config, f"{part}{source}")
         return Part(folder.names, lambda index: Sample(prepared(folder.read(index))))
-    root = open_data_set(config)
-    if part == "test" and (root / "val").is_dir() and not (root / "test").is_dir() and not (root / "testA").is_dir():
+    if part == "test" and not has_test_images(config, direction) and (open_data_set(config) / "val").is_dir():
+        print(f"no folder test in {open_data_set(config)}: using val")
         part = "val"
     pairs = PairedFolder(config, part)
 

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from config import Config, merge_for_resume, merge_for_test, parse_arguments, to_json
+from config import Config, merge_for_resume, merge_for_test, parse_arguments, refuse_test_flags, to_json
 from engine.cpu import configure_cpu
 from errors import CheckpointError, ConfigError, UserError
 
@@ -65,8 +65,7 @@ def train(config: Config, typed: List[str]) -> None:
     from engine.checkpoint import CheckpointFolder
     from engine.run import RunFolder
 
-    if config.checkpoint:
-        raise ConfigError("--checkpoint is for --phase test; --resume goes on with the run's newest valid checkpoint")
+    refuse_test_flags(config, typed)
     run = RunFolder(config.result_dir, config.dataset, config.method)
     checkpoint = None
     if config.resume:

@@ -350,3 +350,10 @@ class PatchGAN(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         _check_images(x, self.img_ch)
         return self.model(x)
+
+
+def both_passes(network: nn.Layer, first: Tensor, second: Tensor, norm: str) -> List[Tensor]:
+    """The network's outputs for two batches of equal size: in one pass, unless batch norm would mix their statistics."""
+    if norm == "batch":
+        return [network(first), network(second)]
+    return network(paddle.concat([first, second])).chunk(2)

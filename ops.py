@@ -6,8 +6,9 @@ On a GPU the plain form runs. `PLAIN` names the pairs; tests/test_ops.py holds t
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
-from typing import Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import paddle
 import paddle.nn.functional as F
@@ -18,6 +19,20 @@ from paddle.autograd import PyLayer
 MATRIX_PAD_SIDE = 64
 # Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
 SMALL_MAP_PIXELS = 16
+
+
+_second_derivatives = False
+
+
+@contextlib.contextmanager
+def second_derivatives() -> Iterator[None]:
+    """Within it convolutions take the plain form, the only one that Paddle differentiates twice."""
+    global _second_derivatives
+    previous, _second_derivatives = _second_derivatives, True
+    try:
+        yield
+    finally:
+        _second_derivatives = previous
 
 
 def _on_cpu(x: Tensor) -> bool:
@@ -76,6 +91,8 @@ def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     batch, channels, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+    if _second_derivatives:
+        return F.conv2d(x, weight, stride=stride, padding=padding)
     if batch > 1 and rows * columns <= SMALL_MAP_PIXELS:
         patches = F.unfold(x, kernel, stride, padding).transpose([1, 0, 2]).reshape([channels * kernel**2, -1])
         out = paddle.matmul(weight.reshape([out_channels, -1]), patches)

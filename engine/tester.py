@@ -37,9 +37,9 @@ def translate_folder(
         write_image(folder / "grid" / direction / targets[name], strips(rows, sample.image.shape[-1])[0])
         if n_answers > 1:
             stem = targets[name][: -len(".png")]
-            for draw in range(n_answers):
-                answer = to_image(method.evaluate(direction, sample, draw).output[0])
-                write_image(folder / "answers" / direction / f"{stem}_{draw + 1}.png", answer)
+            answers = [output] + [method.evaluate(direction, sample, draw).output for draw in range(1, n_answers)]
+            for number, answer in enumerate(answers, 1):
+                write_image(folder / "answers" / direction / f"{stem}_{number}.png", to_image(answer[0]))
         if index in on_sheet:
             pairs.append((to_image(sample.image), translated))
     write_image(folder / f"contact_{direction}.png", contact_sheet(pairs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -45,10 +45,9 @@ class Trainer:
     therefore (seed, iteration).
     """
 
-    directions: Tuple[str, ...] = ("A2B", "B2A")
-
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.directions = config.directions
         self.iteration = 0
         self.networks: Dict[str, nn.Layer] = {}
         self.optimizers: Dict[str, paddle.optimizer.Optimizer] = {}

@@ -137,7 +137,7 @@ BAD = {
     "truncated image": (truncated, [], 1, ["trainA", ".png", "truncated"]),
     "long name": (nothing, ["--dataset", "a" * 300], 1, ["--data_root"]),
     "large seed": (nothing, ["--seed", str(2**31)], 2, ["--seed 2147483648"]),
-    "checkpoint in training": (nothing, ["--checkpoint", "x"], 2, ["--checkpoint", "--resume"]),
+    "checkpoint in training": (nothing, ["--checkpoint", "x"], 2, ["--checkpoint is for --phase test"]),
     "resume in test": (nothing, [*TEST, "--resume"], 2, ["--resume", "--phase train"]),
     "test into a file": (trained_then_blocked, TEST, 1, ["A2B", "--result_dir"]),
     "size no multiple of 4": (nothing, ["--img_size", "30"], 2, ["--img_size 30", "multiple of 4"]),

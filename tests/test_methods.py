@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import signal
@@ -15,15 +16,16 @@ import losses
 import main
 from config import CycleGANConfig, Pix2PixConfig, UGATITConfig, parse_arguments
 from CycleGAN import CycleGAN, ImagePool
+from dataset import PairedData, PairedFolder, open_part
 from engine.checkpoint import load
 from engine.schedule import by_epochs
-from errors import ConfigError
+from errors import ConfigError, DataError
 from layers import BatchNorm2D, Conv2D, init_weights
 from main import build_method
-from networks import CycleGANGenerator, PatchGAN, UnetGenerator
+from networks import CycleGANGenerator, PatchGAN, UnetGenerator, both_passes
 from Pix2Pix import Pix2Pix
 from tests.helpers import call, draw_dataset, draw_pairs, flags, latest_bytes, read_metrics
-from utils import Sample
+from utils import Sample, write_image
 
 TINY = {"dataset": "x", "img_size": 32, "ch": 2, "iteration": 10}
 TINY_FLAGS = ["--img_size", "32", "--ch", "2"]
@@ -44,6 +46,9 @@ METHODS = {
     "cyclegan, resize": CycleGANConfig(**TINY, n_blocks=1, upsample="resize", norm="none", n_layers_D=1),
     "cyclegan, wgangp": CycleGANConfig(**TINY, n_blocks=1, gan_mode="wgangp", norm="none"),
     "cyclegan, wgangp with instance norm": CycleGANConfig(**TINY, n_blocks=1, gan_mode="wgangp"),
+    "cyclegan, wgangp at 64": CycleGANConfig(**{**TINY, "img_size": 64, "batch_size": 2}, n_blocks=1, gan_mode="wgangp"),
+    "pix2pix, wgangp with batch norm": Pix2PixConfig(**{**TINY, "img_size": 64}, gan_mode="wgangp"),
+    "pix2pix, wgangp, two images": Pix2PixConfig(**TINY, batch_size=2, gan_mode="wgangp", norm="instance"),
     "pix2pix": Pix2PixConfig(**TINY),
     "pix2pix, BtoA, unconditional": Pix2PixConfig(**TINY, direction="BtoA", unconditional=True),
     "pix2pix, pixels": Pix2PixConfig(**TINY, n_layers_D=0, no_skip=True),
@@ -72,7 +77,7 @@ def test_every_parameter_gets_a_gradient_in_its_own_update_alone(name):
         type(method).apply_gradients(method, optimizer)
 
     method.apply_gradients = check
-    result = method.step(batch(side=config.img_size))
+    result = method.step(batch(config.batch_size, config.img_size))
     assert all(math.isfinite(value) for value in result.values())
     # CycleGAN updates its generators first, the other two their discriminators.
     assert updates == (["G", "D"] if name.startswith("cyclegan") else ["D", "G"])
@@ -86,12 +91,21 @@ def test_without_an_adversarial_loss_only_the_generator_is_trained():
 
 
 def test_directions_exchange_input_and_output():
-    seen = []
-    for direction in ("AtoB", "BtoA"):
+    for direction, source, target in (("AtoB", "real_A", "real_B"), ("BtoA", "real_B", "real_A")):
+        seen = []
         method = Pix2Pix(Pix2PixConfig(**TINY, direction=direction))
-        method.G.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].numpy()))
-        method.step(batch())
-    assert (seen[0] == batch()["real_A"]).all() and (seen[1] == batch()["real_B"]).all()
+        method.G.register_forward_post_hook(lambda layer, inputs, out, seen=seen: seen.extend([inputs[0].numpy(), out.numpy()]))
+        result = method.step(batch())
+        assert (seen[0] == batch()[source]).all()
+        assert result["G_L1"] == pytest.approx(100 * np.abs(seen[1] - batch()[target]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_shared_passes_equal_separate_ones(norm):
+    network = PatchGAN(3, 2, 3, norm)
+    first, second = (paddle.to_tensor(array) for array in batch(2).values())
+    for ours, alone in zip(both_passes(network, first, second, norm), (network(first), network(second))):
+        np.testing.assert_allclose(ours.numpy(), alone.numpy(), atol=1e-5)
 
 
 def test_the_penalty_is_that_of_the_gradient():
@@ -102,7 +116,28 @@ def test_the_penalty_is_that_of_the_gradient():
         return (x * weight).sum([1, 2, 3])
 
     real, fake = paddle.randn([2, 3, 4, 4]), paddle.randn([2, 3, 4, 4])
-    assert float(losses.gradient_penalty(judge, real, fake)) == pytest.approx((0.5 * math.sqrt(48) - 1) ** 2, rel=1e-4)
+    assert float(losses.gradient_penalty(judge, real, fake)) == pytest.approx(10 * (0.5 * math.sqrt(48) - 1) ** 2, rel=1e-4)
+
+
+def test_the_penalty_s_own_gradient_is_right(monkeypatch):
+    """Against finite differences in one weight, in double precision, at a size that takes the fast paths elsewhere."""
+    monkeypatch.setattr(paddle, "rand", lambda shape, dtype: paddle.full(shape, 0.3, dtype))
+    paddle.set_default_dtype("float64")
+    try:
+        network = PatchGAN(3, 2, 3, "none")
+    finally:
+        paddle.set_default_dtype("float32")
+    rng = np.random.default_rng(0)
+    real, fake = (paddle.to_tensor(rng.uniform(-1, 1, (2, 3, 64, 64))) for _ in range(2))
+    losses.gradient_penalty(network, real, fake).backward()
+    weight = network.model[2].weight
+    values, moved = weight.numpy(), []
+    for step in (1e-5, -1e-5):
+        changed = values.copy()
+        changed[1, 0, 2, 2] += step
+        weight.set_value(changed)
+        moved.append(float(losses.gradient_penalty(network, real, fake)))
+    assert float(weight.grad[1, 0, 2, 2]) == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-4)
 
 
 @pytest.mark.parametrize("mode, real, fake", [
@@ -165,6 +200,8 @@ def test_unet_dropout_is_in_the_wide_layers_after_the_innermost():
 def test_unet_shapes_and_skips(skip):
     network = UnetGenerator(3, 2, n_downs=3, skip=skip)
     assert network(paddle.randn([2, 3, 16, 24])).shape == [2, 3, 16, 24]
+    # A decoder layer takes what comes from below, and with skips as many channels again.
+    assert [layer[1].weight.shape[0] for layer in network.up] == ([4, 8, 8] if skip else [2, 4, 8])
     with pytest.raises(ValueError, match="multiples of 8"):
         network(paddle.randn([1, 3, 12, 16]))
 
@@ -346,16 +383,52 @@ def test_cyclegan_translates_with_the_right_generator():
         }[direction]
 
 
+def paired_folders(tmp_path):
+    """trainA and trainB in which image k of A has the grey value of image k of B, under other extensions."""
+    for index in range(3):
+        picture = np.full((40, 40, 3), 60 * index, np.uint8)
+        for domain, extension in (("A", ".png"), ("B", ".bmp")):
+            file = tmp_path / "data" / "tiny" / f"train{domain}" / "deep" / f"n{index}{extension}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(cv2.imencode(extension, picture)[1].tobytes())
+    return Pix2PixConfig(dataset="tiny", data_root=str(tmp_path / "data"), img_size=32)
+
+
 def test_pairs_in_two_folders_are_matched_by_name(tmp_path):
-    folder = draw_dataset(tmp_path / "data", size=32)
-    for part, extra in (("trainB", "3.png"), ("testB", "2.png")):
-        (folder / part / extra).unlink()
-    (folder / "trainA" / "0.png").rename(folder / "trainA" / "0.bmp.png")
-    (folder / "trainB" / "0.png").rename(folder / "trainB" / "0.bmp.png")
-    arguments = flags(tmp_path, "--method", "pix2pix", *TINY_FLAGS, "--iteration", "1")
-    assert main.main(arguments) == 0
-    assert main.main(flags(tmp_path, "--method", "pix2pix", "--phase", "test")) == 0
-    assert (tmp_path / "results" / "tiny" / "pix2pix" / "test" / "A2B" / "1.png").exists()
+    folder = PairedFolder(paired_folders(tmp_path), "train")
+    assert folder.names == ["deep/n0.png", "deep/n1.png", "deep/n2.png"]
+    for index in range(3):
+        image_A, image_B = folder.read(index)
+        assert (image_A == 60 * index).all() and (image_B == 60 * index).all()
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    config = paired_folders(tmp_path)
+    (tmp_path / "data" / "tiny" / "trainA" / "deep" / "n1.jpg").write_bytes(b"another")
+    with pytest.raises(DataError, match="n1.jpg and deep/n1.png would be the same pair"):
+        PairedFolder(config, "train")
+
+
+def test_both_halves_are_augmented_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    half = rng.integers(0, 256, (50, 50, 3), np.uint8)
+    write_image(tmp_path / "tiny" / "train" / "a.png", np.concatenate([half, half], 1))
+    config = Pix2PixConfig(dataset="tiny", data_root=str(tmp_path), img_size=32, load_size=50)
+    seen = []
+    for made in PairedData(config).batches(1, 20):
+        assert (made["real_A"] == made["real_B"]).all()
+        seen.append(made["real_A"].tobytes())
+    assert len(set(seen)) > 15, "and not always in the same place"
+    plain = dataclasses.replace(config, load_size=32)
+    small = [made["real_A"].tobytes() for made in PairedData(plain).batches(1, 20)]
+    assert len(set(small)) == 2, "without a margin there is the flip alone"
+
+
+def test_val_stands_in_for_a_missing_test(tmp_path, capsys):
+    (draw_pairs(tmp_path / "data") / "test").rename(tmp_path / "data" / "tiny" / "val")
+    config = Pix2PixConfig(dataset="tiny", data_root=str(tmp_path / "data"), img_size=32)
+    assert open_part(config, "test", "A2B").names == ["0.png", "1.png"]
+    assert "using val" in capsys.readouterr().out
 
 
 # What bad input gets
@@ -382,10 +455,18 @@ def only_A(tmp_path):
     (tmp_path / "data" / "tiny" / "trainB").rmdir()
 
 
+def unmatched_tests(tmp_path):
+    draw_dataset(tmp_path / "data", size=32)
+    for part in ("train", "test"):
+        (tmp_path / "data" / "tiny" / part).rename(tmp_path / part)
+    (tmp_path / "data" / "tiny" / "trainB" / "3.png").unlink()
+
+
 def trained_pairs(tmp_path):
     assert main.main(flags(tmp_path, *PIX2PIX, "--iteration", "1")) == 0
 
 
+TEST = ["--phase", "test"]
 PIX2PIX, CYCLEGAN = ["--method", "pix2pix", *TINY_FLAGS], ["--method", "cyclegan", *TINY_FLAGS]
 BAD = {
     "odd width": (lambda t: narrow(t, 63), PIX2PIX, 1, [r"train.\d\.png", "63 is odd"]),
@@ -393,6 +474,10 @@ BAD = {
     "unmatched": (unmatched, PIX2PIX, 1, ["without a counterpart", "trainA/0", "and 21 more"]),
     "one domain": (only_A, PIX2PIX, 1, ["trainB", "train,val,test"]),
     "one domain of cyclegan": (only_A, CYCLEGAN, 1, ["trainB", "trainA,trainB"]),
+    "tiny size": (None, [*CYCLEGAN, "--img_size", "4", "--n_layers_D", "0"], 2, ["--img_size 4", "such as 8"]),
+    "absurd depth": (None, [*PIX2PIX, "--n_layers_D", "20000"], 2, ["--n_layers_D 20000"]),
+    "answers in training": (None, [*PIX2PIX, "--n_answers", "2"], 2, ["--n_answers is for --phase test"]),
+    "unmatched test pairs": (unmatched_tests, PIX2PIX, 1, ["without a counterpart", "testB/2"]),
     "size": (None, [*PIX2PIX, "--img_size", "50"], 2, ["--img_size 50", "such as 48"]),
     "size for patches": (None, [*PIX2PIX, "--n_layers_D", "5"], 2, ["--n_layers_D 5", "at least 96"]),
     "gan mode": (None, [*PIX2PIX, "--gan_mode", "hinge"], 2, ["--gan_mode", "hinge", "lsgan"]),
@@ -404,8 +489,8 @@ BAD = {
     "no loss": (None, [*PIX2PIX, "--lambda_GAN", "0", "--recon_loss", "none"], 2, ["--lambda_GAN 0", "--recon_loss l1"]),
     "no epochs": (None, [*CYCLEGAN, "--n_epochs", "0", "--n_epochs_decay", "0"], 2, ["--n_epochs"]),
     "small load size": (None, [*CYCLEGAN, "--load_size", "20"], 2, ["--load_size 20", "32"]),
-    "answers of a shallow U-Net": (trained_pairs, [*PIX2PIX, "--phase", "test", "--n_answers", "2"], 2, ["--n_answers 2", "64"]),
-    "answers without noise": (None, [*PIX2PIX, "--n_answers", "2", "--eval_mode"], 2, ["--n_answers 2", "dropout"]),
+    "answers of a shallow U-Net": (trained_pairs, [*PIX2PIX, *TEST, "--n_answers", "2"], 2, ["--n_answers 2", "64"]),
+    "answers without noise": (trained_pairs, [*PIX2PIX, *TEST, "--n_answers", "2", "--eval_mode"], 2, ["--n_answers 2", "dropout"]),
 }  # fmt: skip
 
 

@@ -43,6 +43,12 @@ def test_benchmark_refuses_a_folder_that_is_no_peer(tmp_path, capsys):
     assert "--peer" in capsys.readouterr().err
 
 
+def test_benchmark_refuses_what_the_peer_does_not_know(tmp_path, capsys):
+    (tmp_path / "networks.py").write_text("")
+    assert benchmark.main(["train", *TINY, "--peer", str(tmp_path), "--cam_weight", "7"]) == 2
+    assert "--cam_weight: the peer's step knows only 1000.0" in capsys.readouterr().err
+
+
 def test_benchmark_says_when_the_peer_fails(tmp_path, capsys, monkeypatch):
     (tmp_path / "networks.py").write_text("raise SystemExit(3)")
     (tmp_path / "failing.py").write_text("raise SystemExit(3)")

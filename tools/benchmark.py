@@ -33,13 +33,14 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 import ops  # noqa: E402
-from config import Config, default_blocks, parse_arguments  # noqa: E402
+from config import NETWORKS, Config, default_blocks, parse_arguments  # noqa: E402
 from dataset import open_training_data, read_ahead  # noqa: E402
 from engine.trainer import Trainer  # noqa: E402
 from main import build_method  # noqa: E402
 
 NETWORK_FILES = ("networks.py", "models/networks.py")
 SIZES = ("img_size", "ch", "n_res", "n_dis", "n_blocks", "n_layers_D", "batch_size")
+IRRELEVANT = ("light", "iteration", "n_epochs", "n_epochs_decay", "lr", "lr_policy", "init_type", "init_gain", "direction")
 PEER_SCRIPT = Path(__file__).with_name("peer_step.py")
 PAUSE = 0.3  # seconds between the two: an idle OpenMP pool spins for 0.2 s before it sleeps
 
@@ -70,6 +71,13 @@ class PeerStep:
     def __init__(self, config: Config, method: Trainer, folder: str, python: str) -> None:
         if not any((Path(folder) / name).is_file() for name in NETWORK_FILES):
             raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
+        default = type(config)()
+        for item in dataclasses.fields(config):
+            shapes_the_step = (
+                item.metadata["group"] in (NETWORKS, "loss weights", "training") and item.name not in SIZES + IRRELEVANT
+            )
+            if shapes_the_step and getattr(config, item.name) != getattr(default, item.name):
+                raise ConfigError(f"--{item.name}: the peer's step knows only {getattr(default, item.name)}; leave the flag out")
         command = [python, str(PEER_SCRIPT), "--method", config.method, "--peer", folder]
         command += ["--light"] * getattr(config, "light", False)
         for name, value in {name: getattr(config, name, None) for name in SIZES}.items():
@@ -181,7 +189,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("train", "data", "ops"))
-    parser.add_argument("--steps", type=int, help="steps to time (default: 5, of the loader 200)")
+    parser.add_argument("--steps", type=int, help="steps to time (default: 5, of the loader 200, of operations 9)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: 2)")
     parser.add_argument("--peer", help="checkout of the authors' PyTorch repository")
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")

@@ -120,7 +120,8 @@ def image_gan_sizes(archive: Archive, discriminator: Arrays) -> Dict[str, Any]:
         "n_epochs": steps,
         "n_epochs_decay": 0,
         "ch": discriminator["model.0.weight"].shape[0],
-        "n_layers_D": convolutions - 2,
+        # A discriminator of single pixels has three convolutions of 1x1.
+        "n_layers_D": 0 if discriminator["model.0.weight"].shape[2] == 1 else convolutions - 2,
     }
 
 

@@ -114,10 +114,15 @@ def load_image_gan_networks(folder: Path):
 
 
 def define(function, *arguments, **options):
-    """Call define_G or define_D without antialiasing, which the older of the two repositories does not know."""
+    """Call one of their functions or classes without antialiasing, which the older of the two repositories does not know."""
     known = inspect.signature(function).parameters
     plain = {name: True for name in ("no_antialias", "no_antialias_up") if name in known}
     return function(*arguments, **options, **plain)
+
+
+def patch_gan(networks, channels: int, options: argparse.Namespace, norm: str) -> nn.Module:
+    netD = "n_layers" if options.n_layers_D else "pixel"
+    return define(networks.define_D, channels, options.ch, netD, n_layers_D=options.n_layers_D, norm=norm)
 
 
 def set_requires_grad(networks, requires_grad: bool) -> None:
@@ -131,11 +136,9 @@ class CycleGANStep:
 
     def __init__(self, options: argparse.Namespace) -> None:
         networks = load_image_gan_networks(Path(options.peer))
-        netG = f"resnet_{options.n_blocks}blocks"
-        self.netG_A, self.netG_B = (define(networks.define_G, 3, 3, options.ch, netG, norm="instance") for _ in range(2))
-        self.netD_A, self.netD_B = (
-            define(networks.define_D, 3, options.ch, "n_layers", n_layers_D=options.n_layers_D, norm="instance") for _ in range(2)
-        )
+        resnet = dict(norm_layer=networks.get_norm_layer("instance"), n_blocks=options.n_blocks)
+        self.netG_A, self.netG_B = (define(networks.ResnetGenerator, 3, 3, options.ch, **resnet) for _ in range(2))
+        self.netD_A, self.netD_B = (patch_gan(networks, 3, options, "instance") for _ in range(2))
         self.L1, self.MSE = nn.L1Loss(), nn.MSELoss()
         adam = dict(lr=0.0002, betas=(0.5, 0.999))
         self.optimizer_G = torch.optim.Adam(itertools.chain(self.netG_A.parameters(), self.netG_B.parameters()), **adam)
@@ -191,7 +194,7 @@ class Pix2PixStep:
         networks = load_image_gan_networks(Path(options.peer))
         norm_layer = networks.get_norm_layer("batch")
         self.netG = networks.UnetGenerator(3, 3, options.n_downs, options.ch, norm_layer=norm_layer, use_dropout=True)
-        self.netD = define(networks.define_D, 6, options.ch, "n_layers", n_layers_D=options.n_layers_D, norm="batch")
+        self.netD = patch_gan(networks, 6, options, "batch")
         self.L1, self.BCE = nn.L1Loss(), nn.BCEWithLogitsLoss()
         adam = dict(lr=0.0002, betas=(0.5, 0.999))
         self.optimizer_G = torch.optim.Adam(self.netG.parameters(), **adam)

@@ -41,6 +41,8 @@ def window_iou(translated: Path, truth: Path) -> float:
             raise DataError(f"{translated / target} is missing: run --phase test on the same images first")
         ours = read_image(translated / target)
         label = read_image(truth / name)
+        if label.shape[1] != 2 * label.shape[0]:
+            raise DataError(f"{truth / name}: {label.shape[1]}x{label.shape[0]} is not two square images side by side")
         label = cv2.resize(label[:, label.shape[1] // 2 :], ours.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         intersection += int((is_window(ours) & is_window(label)).sum())
         union += int((is_window(ours) | is_window(label)).sum())
