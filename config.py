@@ -64,7 +64,7 @@ class Config:
     checkpoint: Optional[str] = setting(None, "this checkpoint folder instead of the run's latest", TEST_PHASE, resume="command")
     dry_run: bool = setting(False, "print the configuration and the networks, then exit", "run", resume="command")
     debug: bool = setting(False, "show tracebacks", "run", resume="command")
-    benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run", resume="free")
+    benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run")
 
     iteration: int = setting(1_000_000, "training iterations", "training", resume="warn", at_least=1)
     batch_size: int = setting(1, "images of each domain an iteration", "training", at_least=1)
