@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -59,10 +59,6 @@ class ImageFolder:
     def read(self, index: int) -> np.ndarray:
         """Image `index` as (H, W, channels) uint8."""
         return read_image(self.folder / self.names[index], self.channels)
-
-    def read_for_test(self, index: int, size: int) -> np.ndarray:
-        """Image `index` resized to size x size, as (channels, size, size) float32 in [-1, 1]."""
-        return to_network(resize(self.read(index), size, size))
 
 
 def open_data_set(config: Config) -> Path:
@@ -215,7 +211,7 @@ class TrainingData:
         found: Dict[str, List[Sample]] = {}
         for direction in self.config.directions:
             parts = [open_part(self.config, "train", direction)]
-            if has_test_images(self.config, direction):
+            if test_part(self.config, direction):
                 parts.append(open_part(self.config, "test", direction))
             else:
                 print(f"no test images of domain {DOMAINS[direction][0]}: sample grids show training images only")
@@ -263,10 +259,12 @@ def open_training_data(config: Config) -> TrainingData:
     return PairedData(config) if config.paired else UnpairedData(config)
 
 
-def has_test_images(config: Config, direction: str) -> bool:
-    """Whether the data set has a folder of test images for `direction`."""
+def test_part(config: Config, direction: str) -> Optional[str]:
+    """Which part of the data set holds its test images: test, else, for pairs, val, else None."""
     root = open_data_set(config)
-    return (config.paired and (root / "test").is_dir()) or (root / f"test{DOMAINS[direction][0]}").is_dir()
+    if (config.paired and (root / "test").is_dir()) or (root / f"test{DOMAINS[direction][0]}").is_dir():
+        return "test"
+    return "val" if config.paired and (root / "val").is_dir() else None
 
 
 class Part(NamedTuple):
@@ -291,7 +289,7 @@ def open_part(config: Config, part: str, direction: str) -> Part:
     if not config.paired:
         folder = open_folder(config, f"{part}{source}")
         return Part(folder.names, lambda index: Sample(prepared(folder.read(index))))
-    if part == "test" and not has_test_images(config, direction) and (open_data_set(config) / "val").is_dir():
+    if part == "test" and test_part(config, direction) == "val":
         print(f"no folder test in {open_data_set(config)}: using val")
         part = "val"
     pairs = PairedFolder(config, part)

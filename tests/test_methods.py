@@ -429,6 +429,7 @@ def test_val_stands_in_for_a_missing_test(tmp_path, capsys):
     config = Pix2PixConfig(dataset="tiny", data_root=str(tmp_path / "data"), img_size=32)
     assert open_part(config, "test", "A2B").names == ["0.png", "1.png"]
     assert "using val" in capsys.readouterr().out
+    assert len(PairedData(dataclasses.replace(config, sample_count=2)).samples()["A2B"]) == 4
 
 
 # What bad input gets
