@@ -260,12 +260,19 @@ def check_multiple_of_4(img_size: int, smallest: int = 8) -> None:
 
 CONFIGS: Dict[str, Type[Config]] = {"ugatit": UGATITConfig, "cyclegan": CycleGANConfig, "pix2pix": Pix2PixConfig}
 
-EXAMPLES = """examples:
-  python main.py --dataset selfie2anime --phase train --light
-  python main.py --dataset selfie2anime --phase train --resume
-  python main.py --dataset selfie2anime --phase test
-The other methods: python main.py --method cyclegan --help, python main.py --method pix2pix --help
-"""
+EXAMPLES = {
+    "ugatit": ("--dataset selfie2anime", "--light"),
+    "cyclegan": ("--method cyclegan --dataset horse2zebra", "--upsample resize"),
+    "pix2pix": ("--method pix2pix --dataset facades", "--direction BtoA"),
+}
+
+
+def examples(method: str) -> str:
+    """Working commands for the end of --help."""
+    run, option = EXAMPLES[method]
+    lines = [f"python main.py {run} {rest}" for rest in (f"--phase train {option}", "--phase train --resume", "--phase test")]
+    others = [f"--method {other} --help" for other in CONFIGS if other != method]
+    return "\n  ".join(["examples:", *lines]) + f"\nthe other methods: {', '.join(others)}"
 
 
 def smallest_image(n_layers: int) -> int:
@@ -300,7 +307,7 @@ def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
     parser = OneLineParser(
         usage="python main.py --dataset NAME [--method METHOD] [--phase PHASE] [flags]",
         description=(config_class.__doc__ or "").splitlines()[0],
-        epilog=EXAMPLES,
+        epilog=examples(method),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,

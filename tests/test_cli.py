@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import main
-from config import CONFIGS, parse_arguments
+from config import CONFIGS, examples, parse_arguments
 from tests.helpers import ROOT, TINY, draw_dataset, flags, run_folder
 from utils import write_image
 
@@ -53,6 +53,14 @@ def test_help_shows_every_flag_with_its_default_and_three_examples():
     assert text.count("python main.py --dataset selfie2anime") == 3
     for group in ("run:", "data:", "training:", "loss weights:", "networks:", "logs and checkpoints:"):
         assert group in text
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_the_examples_of_help_are_valid_commands(method):
+    lines = [line.split()[2:] for line in examples(method).splitlines() if line.strip().startswith("python main.py")]
+    assert len(lines) == 3
+    for arguments in lines:
+        assert parse_arguments(arguments)[0].method == method
 
 
 def test_dry_run_prints_configuration_and_networks_and_writes_nothing(tmp_path, capsys):
