@@ -45,10 +45,9 @@ class Conv2D(nn.Layer):
         self.bias = _uniform(self, [out_channels], fan_in, is_bias=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.zeros:
-            return ops.conv2d(x, self.weight, self.bias, self.stride, self.pad)
-        x = ops.reflect_pad(x, self.pad) if self.pad else x
-        return ops.conv2d(x, self.weight, self.bias, self.stride)
+        if self.pad and not self.zeros:
+            x = ops.reflect_pad(x, self.pad)
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.pad if self.zeros else 0)
 
 
 class TransposedConv2D(nn.Layer):

@@ -135,11 +135,17 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     """
     if not _on_cpu(x):
         return plain_upsample_conv2d(x, weight, bias)
-    smear = paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], x.dtype)
+    smear = _smear(x.dtype)
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
     x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
     x = paddle.concat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
     return _add_bias(F.conv2d_transpose(x, smeared, stride=2, padding=3), bias)
+
+
+@lru_cache(maxsize=None)
+def _smear(dtype: paddle.dtype) -> Tensor:
+    """The (4, 3) matrix that flips three taps and lets each reach two pixels of the doubled map."""
+    return paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype)
 
 
 # Normalization

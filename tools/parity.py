@@ -76,7 +76,7 @@ class Archive:
 
 
 def build_ugatit(archive: Archive) -> UGATIT:
-    """The method with the sizes that the arrays imply, holding the initial weights."""
+    """U-GAT-IT with the sizes that the arrays imply, at a constant learning rate."""
     generator, judge = archive.below("init/genA2B/"), archive.below("init/disGA/")
     steps, batch, img_ch, img_size = archive["A"].shape[:4]
     width = generator["gamma.weight"].shape[0]
