@@ -425,7 +425,7 @@ def merge_for_test(config: Config, typed: Sequence[str], saved: Dict[str, Any]) 
         listed = ", ".join(f"--{name} {getattr(config, name)} (it has {saved[name]})" for name in wrong)
         raise ConfigError(f"the checkpoint was trained with other networks than {listed}: leave these flags out")
     here = ("dataset", "data_root", "device", "num_workers")
-    return _with_saved(config, saved, {name: getattr(config, name) for name in here if name in typed or name == "dataset"})
+    return _with_saved(config, saved, {name: getattr(config, name) for name in here if name in typed})
 
 
 def _with_saved(config: Config, saved: Dict[str, Any], changes: Dict[str, Any]) -> Config:

@@ -123,6 +123,8 @@ def test(config: Config, typed: List[str]) -> None:
     if config.dry_run:
         return show(config)
 
+    # --checkpoint may come without --dataset: then the images are those of the checkpoint's data set.
+    run = RunFolder(config.result_dir, config.dataset, config.method)
     method = build_method(config)
     parts = {direction: open_part(config, "test", direction) for direction in method.directions}
     method.restore_networks(checkpoint)

@@ -57,6 +57,13 @@ def test_an_older_checkpoint_by_its_path(tested, tmp_path):
     assert older.shape == latest.shape and (older != latest).any()
 
 
+def test_a_checkpoint_alone_names_its_data_set(tested, tmp_path):
+    checkpoint = run_folder(tested) / "checkpoints" / "latest"
+    arguments = ["--phase", "test", "--checkpoint", str(checkpoint), "--result_dir", str(tmp_path)]
+    assert main.main(arguments) == 0
+    assert (tmp_path / "tiny" / "ugatit" / "test" / "contact_A2B.png").exists()
+
+
 def test_colliding_stems_keep_their_extension():
     assert output_names(["a.jpg", "a.png", "b/a.jpg", "c.JPG"]) == {
         "a.jpg": "a.jpg.png", "a.png": "a.png.png", "b/a.jpg": "b/a.png", "c.JPG": "c.png",
