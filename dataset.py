@@ -124,14 +124,17 @@ class PairedFolder:
         if self.apart is not None:
             folder_A, index_A, folder_B, index_B = self.apart[index]
             return folder_A.read(index_A), folder_B.read(index_B)
-        both = self.together.read(index)
-        height, width = both.shape[:2]
-        path = self.together.folder / self.names[index]
-        if width % 2:
-            raise DataError(f"{path}: a width of {width} is odd; it needs A and B side by side, equally wide; {REPAIR}")
-        if width <= height:
-            raise DataError(f"{path}: {width}x{height} is not two images side by side; {REPAIR}")
-        return both[:, : width // 2], both[:, width // 2 :]
+        return halves(self.together.read(index), self.together.folder / self.names[index])
+
+
+def halves(both: np.ndarray, path: Path) -> Tuple[np.ndarray, np.ndarray]:
+    """The left and the right half of A and B side by side (H, W, C). Raises DataError where `path` is plainly no such file."""
+    height, width = both.shape[:2]
+    if width % 2:
+        raise DataError(f"{path}: a width of {width} is odd; it needs A and B side by side, equally wide; {REPAIR}")
+    if width <= height:
+        raise DataError(f"{path}: {width}x{height} is not two images side by side; {REPAIR}")
+    return both[:, : width // 2], both[:, width // 2 :]
 
 
 def _by_stem(folder: ImageFolder) -> Dict[str, int]:
