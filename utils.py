@@ -6,14 +6,15 @@ import os
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
 
 from errors import DataError
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own error names the file
+# Silent: our own error names the file. OpenCV 5 moved the function into a module.
+getattr(cv2.utils, "logging", cv2).setLogLevel(0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -190,6 +191,15 @@ class Sample(NamedTuple):
     truth: Optional[np.ndarray] = None
 
 
+class TestSet(NamedTuple):
+    """What is translated in an evaluation, and the real images (H, W, C) uint8 of the target domain, all at the networks' size."""
+
+    count: int
+    read: Callable[[int], Sample]
+    real_count: int
+    real: Callable[[int], np.ndarray]
+
+
 class Row(NamedTuple):
     """One row of a sample grid: `values` (N, C, H, W), images in [-1, 1] or heat maps of any range."""
 
@@ -220,14 +230,14 @@ def labelled_grid(pictures: Sequence[np.ndarray], labels: Sequence[str]) -> np.n
     return np.concatenate([margin, *pictures], axis=1)
 
 
-def contact_sheet(pairs: Sequence[Tuple[np.ndarray, np.ndarray]], columns: int = 8, gap: int = 4) -> np.ndarray:
-    """Each pair's first image above its second, in up to `columns` columns, white between the pairs."""
-    pairs = [(to_colour(above), to_colour(below)) for above, below in pairs]
-    side = pairs[0][0].shape[0]
-    columns = min(columns, len(pairs))
-    lines = -(-len(pairs) // columns)
-    sheet = np.full((lines * (2 * side + gap) - gap, columns * (side + gap) - gap, 3), 255, np.uint8)
-    for index, pair in enumerate(pairs):
-        top, left = index // columns * (2 * side + gap), index % columns * (side + gap)
-        sheet[top : top + 2 * side, left : left + side] = np.concatenate(pair, axis=0)
+def contact_sheet(stacks: Sequence[Sequence[np.ndarray]], columns: int = 8, gap: int = 4) -> np.ndarray:
+    """Each stack's images one below the other, the stacks in up to `columns` columns, white between them."""
+    joined = [np.concatenate([to_colour(image) for image in stack], axis=0) for stack in stacks]
+    height, side = joined[0].shape[:2]
+    columns = min(columns, len(joined))
+    lines = -(-len(joined) // columns)
+    sheet = np.full((lines * (height + gap) - gap, columns * (side + gap) - gap, 3), 255, np.uint8)
+    for index, stack in enumerate(joined):
+        top, left = index // columns * (height + gap), index % columns * (side + gap)
+        sheet[top : top + height, left : left + side] = stack
     return sheet
