@@ -19,8 +19,16 @@ class DataError(UserError):
     """Images that are missing or cannot be read."""
 
 
+class DownloadError(UserError):
+    """A file that cannot be downloaded, or an archive that is damaged or not safe to unpack."""
+
+
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, of another method, or cannot be written."""
+
+
+class WeightsError(UserError):
+    """Weights that are missing, damaged, or of another network."""
 
 
 class TrainingError(UserError):

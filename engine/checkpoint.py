@@ -15,17 +15,18 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from engine.download import sha256_of
 from errors import CheckpointError, ConfigError, TrainingError
 
 FORMAT_VERSION = 1
 MODEL, OPTIMIZER, META = "model.safetensors", "optimizer.safetensors", "meta.json"
-LATEST = "latest"
+LATEST, BEST = "latest", "best"
 ANOTHER = "take another one of the run with --checkpoint"
 Arrays = Dict[str, np.ndarray]
 
@@ -61,12 +62,7 @@ class CheckpointFolder:
             CheckpointError: it cannot be written; what was there before stays.
             TrainingError: a value is not finite; what was there before stays.
         """
-        _refuse_unfinite(checkpoint)
-        written = self.folder / f".writing-{os.getpid()}"
-        try:
-            self._remove_leftovers()
-            written.mkdir(parents=True)
-            _write(checkpoint, written)
+        with self._writing(checkpoint) as written:
             if periodic:
                 step = self.folder / f"step_{checkpoint.meta['iteration']:07d}"
                 # A copy and not a link: a damaged disk block should not take both.
@@ -74,6 +70,17 @@ class CheckpointFolder:
                 _put_in_place(copy, step)
             _put_in_place(written, self.latest)
             self._prune()
+
+    @contextlib.contextmanager
+    def _writing(self, checkpoint: Checkpoint) -> Iterator[Path]:
+        """The checkpoint written under a temporary name."""
+        _refuse_unfinite(checkpoint)
+        written = self.folder / f".writing-{os.getpid()}"
+        try:
+            self._remove_leftovers()
+            written.mkdir(parents=True)
+            _write(checkpoint, written)
+            yield written
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CheckpointError(
@@ -83,6 +90,11 @@ class CheckpointFolder:
         finally:
             with contextlib.suppress(OSError):
                 self._remove_leftovers()
+
+    def save_best(self, checkpoint: Checkpoint) -> None:
+        """Write `best`. Raises as `save` does."""
+        with self._writing(checkpoint) as written:
+            _put_in_place(written, self.folder / BEST)
 
     def newest_valid(self, method: Optional[str] = None) -> Tuple[Optional[Checkpoint], List[str]]:
         """The valid checkpoint of the highest iteration, or None where there is none at all; and why others were passed over.
@@ -107,7 +119,9 @@ class CheckpointFolder:
         return None, problems
 
     def _all(self) -> List[Path]:
-        return [path for path in (self.latest, *self._periodic(), *self.folder.glob(".replaced-*")) if path.is_dir()]
+        return [
+            path for path in (self.latest, self.folder / BEST, *self._periodic(), *self.folder.glob(".replaced-*")) if path.is_dir()
+        ]
 
     def _periodic(self) -> List[Path]:
         """Our periodic checkpoints, oldest first; folders that a user named otherwise are left alone."""
@@ -139,7 +153,7 @@ def load(path: Path, method: Optional[str] = None) -> Checkpoint:
         raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}")
     for name, checksum in meta["checksums"].items():
         try:
-            changed = _sha256(path / name) != checksum
+            changed = sha256_of(path / name) != checksum
         except OSError as error:
             raise CheckpointError(f"{path / name}: cannot be read ({error.strerror}); {ANOTHER}") from error
         if changed:
@@ -171,7 +185,7 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
     meta = {
         "format_version": FORMAT_VERSION,
         **checkpoint.meta,
-        "checksums": {name: _sha256(folder / name) for name in (MODEL, OPTIMIZER)},
+        "checksums": {name: sha256_of(folder / name) for name in (MODEL, OPTIMIZER)},
     }
     text = json.dumps({**meta, "checksum": _checksum(meta)}, indent=2)
     (folder / META).write_text(text + "\n", encoding="utf-8")
@@ -191,14 +205,6 @@ def _refuse_unfinite(checkpoint: Checkpoint) -> None:
 
 def _checksum(meta: Dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _to_disk(file: Path) -> None:
