@@ -1,0 +1,151 @@
+"""Find, fetch and check the weights of the Inception network.
+
+The published file (PaddleGAN's conversion of the FID network) is fetched once, and kept in the user's cache as safetensors, which
+says where its arrays came from. Its checksum was not published with it: the first download is trusted, and every later reading
+held against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from errors import UserError, WeightsError
+from metrics.inception import Inception
+from metrics.pdparams import read_state
+from utils import write_bytes
+
+ADDRESS = "https://paddlegan.bj.bcebos.com/InceptionV3.pdparams"
+CACHE_NAME = "inception.safetensors"
+HOW_TO_GET = f"fetch {ADDRESS} and name the file with --inception_weights FILE"
+# Parts of the published networks that lie behind the features, and PyTorch's counters.
+UNUSED = re.compile(r"(fc|AuxLogits)\..*|.*\.num_batches_tracked")
+# PyTorch's names, and those of PaddleGAN's parameters, to those of Paddle's layers.
+RENAMED = {"running_mean": "_mean", "running_var": "_variance", "running_variance": "_variance"}
+Arrays = Dict[str, np.ndarray]
+
+
+def load_inception(weights: Optional[Path], allow_download: bool) -> Tuple[Inception, str]:
+    """The network with its weights.
+
+    Args:
+        weights: a .safetensors or .pdparams file (--inception_weights), or None for the user's cache.
+        allow_download: whether an empty cache may be filled from `ADDRESS`.
+
+    Returns:
+        The network, and the SHA-256 of its arrays, which is the same for every file format.
+
+    Raises:
+        WeightsError: there are no weights, or they are damaged or another network's.
+    """
+    path = weights or cache_folder() / CACHE_NAME
+    if weights is None and not path.exists():
+        if not allow_download:
+            raise WeightsError(f"{path}: the Inception weights are not there; {HOW_TO_GET}")
+        _download(path)
+    network = Inception()
+    state = _read(path, network)
+    network.set_state_dict(state)
+    return network, arrays_sha256(state)
+
+
+def cache_folder() -> Path:
+    """Where this project keeps what it downloads for the user: ~/.cache/ugatit-paddle, or where the system has it instead."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.join("~", "AppData", "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        base = base if os.path.isabs(base) else os.path.join("~", ".cache")  # a relative one is to be ignored
+    return Path(os.path.expanduser(base)) / "ugatit-paddle"
+
+
+def arrays_sha256(arrays: Arrays) -> str:
+    """SHA-256 of names, types, shapes and values, whatever the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array)
+    return digest.hexdigest()
+
+
+def _download(target: Path) -> None:
+    """Fetch the published file and keep its arrays, with the checksums of both."""
+    from engine.download import download
+
+    published = target.with_name(ADDRESS.rsplit("/", 1)[1])
+    try:
+        source_sha256 = download(ADDRESS, published, label="Inception weights")
+    except (UserError, OSError) as error:
+        raise WeightsError(f"the Inception weights cannot be downloaded ({error}); {HOW_TO_GET}") from error
+    try:
+        state = _read(published, Inception())
+        metadata = {"source": ADDRESS, "source_sha256": source_sha256, "arrays_sha256": arrays_sha256(state)}
+        write_bytes(target, save(state, metadata))
+    except OSError as error:
+        raise WeightsError(f"{target}: cannot be written ({error.strerror}); make room there, or {HOW_TO_GET}") from error
+    finally:
+        published.unlink(missing_ok=True)
+
+
+def _read(path: Path, network: Inception) -> Arrays:
+    """The arrays of `network`, by its names. Raises WeightsError."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"--inception_weights {path}: cannot be read ({error.strerror}); {HOW_TO_GET}") from error
+    if start[:2] == b"PK":
+        raise WeightsError(
+            f"--inception_weights {path}: a PyTorch archive; save its arrays as safetensors first, "
+            "with safetensors.torch.save_file in PyTorch"
+        )
+    # A safetensors file is 8 bytes of length, then JSON.
+    arrays = _read_safetensors(path) if start[8:] == b"{" else read_state(path)
+    return _our_state(path, arrays, network)
+
+
+def _read_safetensors(path: Path) -> Arrays:
+    try:
+        arrays = load_file(path)
+        with safe_open(path, "np") as file:
+            expected = (file.metadata() or {}).get("arrays_sha256")
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path}: truncated, damaged, or not safetensors; remove it, then {HOW_TO_GET}") from error
+    if expected not in (None, arrays_sha256(arrays)):
+        raise WeightsError(f"{path}: its bytes have changed since it was saved; remove it, and it is fetched again")
+    return arrays
+
+
+def _our_state(path: Path, arrays: Arrays, network: Inception) -> Arrays:
+    """Rename to the network's names. Raises WeightsError where names, shapes or values are not those of the network."""
+    expected = {name: list(value.shape) for name, value in network.state_dict().items()}
+    found = {_our_name(name): value for name, value in arrays.items() if not UNUSED.fullmatch(name)}
+    problem = (
+        _listed("lacks", [name for name in expected if name not in found])
+        or _listed("has also", [name for name in found if name not in expected])
+        or _listed("has another shape of", [name for name in expected if list(found[name].shape) != expected[name]])
+        or _listed("has no numbers in", [name for name in expected if not np.isfinite(found[name]).all()])
+    )
+    if problem:
+        raise WeightsError(f"{path}: not the weights of the FID Inception network: it {problem}; {HOW_TO_GET}")
+    return {name: np.ascontiguousarray(found[name], np.float32) for name in expected}
+
+
+def _our_name(name: str) -> str:
+    stem, _, last = name.rpartition(".")
+    return f"{stem}.{RENAMED.get(last, last)}"
+
+
+def _listed(verb: str, names: List[str]) -> str:
+    """The first of the names and how many more there are; nothing where there is none."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{verb} {names[0][:80]}{more}" if names else ""
