@@ -118,6 +118,9 @@ class CycleGAN(Trainer):
         for name, pool in self.pools.items():
             pool.images = list(arrays.get(f"pool/{name}", []))
 
+    def generate(self, direction: str, images: Tensor) -> Tensor:
+        return (self.G_A if direction == "A2B" else self.G_B)(images)
+
     def translate(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
         """Input, output, reconstruction, identity."""
         source, target = direction.split("2")

@@ -92,6 +92,9 @@ class Pix2Pix(Trainer):
         """What the discriminator sees."""
         return image if self.config.unconditional else paddle.concat([source, image], 1)
 
+    def generate(self, direction: str, images: Tensor) -> Tensor:
+        return self.G(images)
+
     def translate(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
         """Input, output and, where it is known, the truth."""
         source, target = direction.split("2")

@@ -23,11 +23,12 @@ class UGATIT(Trainer):
 
     def __init__(self, config: UGATITConfig) -> None:
         super().__init__(config)
-        self.genA2B, self.genB2A = (
-            ResnetGenerator(config.img_ch, config.ch, config.n_res, config.img_size, config.light) for _ in range(2)
-        )
-        self.disGA, self.disGB = (Discriminator(config.img_ch, config.ch, config.n_dis + 1) for _ in range(2))
-        self.disLA, self.disLB = (Discriminator(config.img_ch, config.ch, config.n_dis - 1) for _ in range(2))
+        sizes = (config.img_ch, config.ch, config.n_res, config.img_size, config.light)
+        ablation = dict(decoder_norm=config.decoder_norm, cam=not config.no_generator_cam)
+        self.genA2B, self.genB2A = (ResnetGenerator(*sizes, **ablation) for _ in range(2))
+        cam = not config.no_discriminator_cam
+        self.disGA, self.disGB = (Discriminator(config.img_ch, config.ch, config.n_dis + 1, cam) for _ in range(2))
+        self.disLA, self.disLB = (Discriminator(config.img_ch, config.ch, config.n_dis - 1, cam) for _ in range(2))
         self.generators = (self.genA2B, self.genB2A)
         self.discriminators = (self.disGA, self.disGB, self.disLA, self.disLB)
         self.add_networks(
@@ -57,13 +58,15 @@ class UGATIT(Trainer):
             for name, discriminator, fake in self._judged(fake_B2A, fake_A2B):
                 logit, cam_logit, _ = discriminator(fake)
                 losses[f"G_adv_{name}"] = least_squares(logit, is_real=True)
-                losses[f"G_cam_adv_{name}"] = least_squares(cam_logit, is_real=True)
+                if cam_logit is not None:
+                    losses[f"G_cam_adv_{name}"] = least_squares(cam_logit, is_real=True)
         losses["G_cycle_A"] = absolute_error(fake_A2B2A, real_A)
         losses["G_cycle_B"] = absolute_error(fake_B2A2B, real_B)
         losses["G_identity_A"] = absolute_error(fake_A2A, real_A)
         losses["G_identity_B"] = absolute_error(fake_B2B, real_B)
-        losses["G_cam_A"] = domain_cross_entropy(cam_B2A, True) + domain_cross_entropy(cam_A2A, False)
-        losses["G_cam_B"] = domain_cross_entropy(cam_A2B, True) + domain_cross_entropy(cam_B2B, False)
+        if not self.config.no_generator_cam:
+            losses["G_cam_A"] = domain_cross_entropy(cam_B2A, True) + domain_cross_entropy(cam_A2A, False)
+            losses["G_cam_B"] = domain_cross_entropy(cam_A2B, True) + domain_cross_entropy(cam_B2B, False)
 
         weights = {
             "G_adv": self.config.adv_weight,
@@ -86,7 +89,8 @@ class UGATIT(Trainer):
         for name, discriminator, fake in self._judged(fake_B2A, fake_A2B):
             (real_logit, fake_logit), real_cam_logit, fake_cam_logit = _split(discriminator, reals[name[-1]], fake)
             losses[f"D_adv_{name}"] = least_squares(real_logit, True) + least_squares(fake_logit, False)
-            losses[f"D_cam_{name}"] = least_squares(real_cam_logit, True) + least_squares(fake_cam_logit, False)
+            if not self.config.no_discriminator_cam:
+                losses[f"D_cam_{name}"] = least_squares(real_cam_logit, True) + least_squares(fake_cam_logit, False)
         losses["D_total"] = self.config.adv_weight * sum(losses.values())
         losses["D_total"].backward()
         self.apply_gradients("D")
@@ -101,26 +105,28 @@ class UGATIT(Trainer):
             ("LB", self.disLB, fake_A2B),
         )
 
+    def generate(self, direction: str, images: Tensor) -> Tensor:
+        return (self.genA2B if direction == "A2B" else self.genB2A)(images)[0]
+
     def translate(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
-        """Translation, identity and reconstruction, each below the heat map of its CAM: the authors' seven rows."""
+        """Translation, identity and reconstruction, each below the heat map of its CAM, if any: the authors' seven rows."""
         source, target = direction.split("2")
         forward, back = self.generators if direction == "A2B" else self.generators[::-1]
         fake, _, fake_heatmap = forward(images)
         (identity, cycle), (identity_heatmap, cycle_heatmap) = _images_and_heatmaps(back, images, fake)
         there, same, returned = f"{source}2{target}", f"{source}2{source}", f"{source}2{target}2{source}"
-        rows = [
-            Row(f"real_{source}", images.numpy()),
-            Row(f"CAM {same}", identity_heatmap.numpy(), True),
-            Row(same, identity.numpy()),
-            Row(f"CAM {there}", fake_heatmap.numpy(), True),
-            Row(there, fake.numpy()),
-            Row(f"CAM {returned}", cycle_heatmap.numpy(), True),
-            Row(returned, cycle.numpy()),
-        ]
+        rows = [Row(f"real_{source}", images.numpy())]
+        shown = ((same, identity, identity_heatmap), (there, fake, fake_heatmap), (returned, cycle, cycle_heatmap))
+        for name, translated, heatmap in shown:
+            if heatmap is not None:
+                rows.append(Row(f"CAM {name}", heatmap.numpy(), True))
+            rows.append(Row(name, translated.numpy()))
         return Translation(fake.numpy(), rows)
 
     def statistics(self) -> Dict[str, float]:
-        """Mean, smallest and largest rho of each generator's AdaLIN and ILN layers."""
+        """Mean, smallest and largest rho of each generator's AdaLIN and ILN layers, where it is learnt."""
+        if self.config.decoder_norm != "adalin":
+            return {}
         found = {}
         for name in ("genA2B", "genB2A"):
             for kind in (AdaLIN, ILN):
@@ -132,12 +138,17 @@ class UGATIT(Trainer):
         return found
 
 
-def _split(network, first: Tensor, second: Tensor) -> Tuple[Tuple[Tensor, Tensor], Tensor, Tensor]:
+def _split(network, first: Tensor, second: Tensor) -> Tuple[Tuple[Tensor, Tensor], Optional[Tensor], Optional[Tensor]]:
     """One pass over two batches of equal size: ((output, output), CAM logit of the first, of the second)."""
     output, cam_logit, _ = network(paddle.concat([first, second]))
-    return tuple(output.chunk(2)), *cam_logit.chunk(2)
+    return tuple(output.chunk(2)), *_halves(cam_logit)
 
 
 def _images_and_heatmaps(generator: ResnetGenerator, first: Tensor, second: Tensor) -> Tuple:
     images, _, heatmaps = generator(paddle.concat([first, second]))
-    return images.chunk(2), heatmaps.chunk(2)
+    return images.chunk(2), _halves(heatmaps)
+
+
+def _halves(x: Optional[Tensor]) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+    """Both halves of a batch, or None and None of what networks without a CAM do not give."""
+    return (None, None) if x is None else tuple(x.chunk(2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from typing import Optional, Sequence
 
 import paddle
 import paddle.nn.functional as F
@@ -191,6 +191,7 @@ class AdaLIN(nn.Layer):
     Args:
         channels: C, the number of feature maps.
         eps: added to both variances before the square root.
+        learn_rho: False fixes rho at 1, which leaves adaptive instance normalization (the paper's AdaIN ablation).
 
     Shape:
         x (N, C, H, W) with H * W > 1; gamma, beta (N, C); returns (N, C, H, W).
@@ -202,10 +203,10 @@ class AdaLIN(nn.Layer):
         Variances divide by n - 1, as in the authors' PyTorch code. `clip_rho` keeps rho in [0, 1] after each generator step.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, learn_rho: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.rho = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(0.9))
+        _add_rho(self, channels, 0.9 if learn_rho else None)
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         if list(gamma.shape) != list(x.shape[:2]) or list(beta.shape) != list(x.shape[:2]):
@@ -217,13 +218,13 @@ class ILN(nn.Layer):
     """Layer-instance normalization (U-GAT-IT, section 2.1.1): AdaLIN with a gamma and beta of its own.
 
     Shape:
-        x (N, C, H, W) with H * W > 1; returns the same. rho starts at 0: layer normalization alone.
+        x (N, C, H, W) with H * W > 1; returns the same. rho starts at 0, layer normalization alone, or is fixed at 1.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, learn_rho: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.rho = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(0.0))
+        _add_rho(self, channels, 0.0 if learn_rho else None)
         self.gamma = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(1.0))
         self.beta = self.create_parameter([1, channels, 1, 1], default_initializer=Constant(0.0))
 
@@ -231,6 +232,33 @@ class ILN(nn.Layer):
         per_image = list(x.shape[:2])
         gamma, beta = (value.flatten(1).expand(per_image) for value in (self.gamma, self.beta))
         return ops.adalin(x, self.rho, gamma, beta, self.eps)
+
+
+def _add_rho(layer: nn.Layer, channels: int, start: Optional[float]) -> None:
+    """A parameter that starts at `start`, or, for None, a constant 1 that no checkpoint holds."""
+    if start is None:
+        layer.register_buffer("rho", paddle.ones([1, channels, 1, 1]), persistable=False)
+    else:
+        layer.rho = layer.create_parameter([1, channels, 1, 1], default_initializer=Constant(start))
+
+
+class GroupNorm(nn.Layer):
+    """Group normalization (arXiv:1803.08494) with its own scale and shift of each channel.
+
+    As many groups as channels are instance normalization, one is layer normalization: the other decoders of U-GAT-IT's table 1.
+
+    Shape:
+        (N, channels, H, W) to the same; channels a multiple of groups.
+    """
+
+    def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups, self.eps = groups, eps
+        self.weight = self.create_parameter([channels], default_initializer=Constant(1.0))
+        self.bias = self.create_parameter([channels], default_initializer=Constant(0.0), is_bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.group_norm(x, self.weight, self.bias, self.groups, self.eps)
 
 
 def clip_rho(*networks: nn.Layer) -> None:

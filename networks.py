@@ -6,7 +6,8 @@ methods initialise theirs anew (`layers.init_weights`).
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+import math
+from typing import List, Optional, Tuple, Type
 
 import paddle
 import paddle.nn.functional as F
@@ -18,6 +19,7 @@ from layers import (
     AdaLIN,
     Conv2D,
     Dropout,
+    GroupNorm,
     InstanceNorm2D,
     Linear,
     SpectralNormConv2D,
@@ -84,18 +86,29 @@ class ResnetBlock(nn.Layer):
 
 
 class ResnetAdaLINBlock(nn.Layer):
-    """The residual block with AdaLIN, styled by gamma and beta (N, C). Shape: (N, C, H, W) to the same."""
+    """The decoder's residual block: AdaLIN styled by gamma and beta (N, C), or another norm. Shape: (N, C, H, W) to the same."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, decoder_norm: str = "adalin") -> None:
         super().__init__()
         self.conv1 = Conv2D(channels, channels, 3, pad=1)
-        self.norm1 = AdaLIN(channels)
+        self.norm1 = _decoder_norm(AdaLIN, decoder_norm, channels)
         self.conv2 = Conv2D(channels, channels, 3, pad=1)
-        self.norm2 = AdaLIN(channels)
+        self.norm2 = _decoder_norm(AdaLIN, decoder_norm, channels)
 
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        out = F.relu(self.norm1(self.conv1(x), gamma, beta))
-        return x + self.norm2(self.conv2(out), gamma, beta)
+    def forward(self, x: Tensor, *style: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x), *style))
+        return x + self.norm2(self.conv2(out), *style)
+
+
+def _decoder_norm(adaptive: Type[nn.Layer], kind: str, channels: int) -> nn.Layer:
+    """AdaLIN or ILN, or what takes its place in the paper's table 1.
+
+    The paper does not say how many groups GN has: here 32 as in its own paper, or fewer so that each has two channels or more.
+    """
+    if kind in ("adalin", "adain"):
+        return adaptive(channels, learn_rho=kind == "adalin")
+    groups = {"in": channels, "ln": 1, "gn": math.gcd(32, max(1, channels // 2))}
+    return GroupNorm(channels, groups[kind])
 
 
 class ResnetGenerator(nn.Layer):
@@ -107,16 +120,27 @@ class ResnetGenerator(nn.Layer):
         n_res: residual blocks before and after the CAM.
         img_size: image side. The full version's MLP has one weight for each feature, so it takes no other size.
         light: pool the features before the MLP (the authors' light version).
+        decoder_norm: adalin, or an ablation of table 1: adain, whose rho is fixed at 1; in, ln, gn, which need no MLP.
+        cam: False leaves the CAM out, and the features as they are (an ablation of table 1).
 
     Shape:
         x (N, img_ch, img_size, img_size) in [-1, 1]; returns the image (the same shape and range), cam_logit (N, 2) and
-        heatmap (N, 1, img_size / 4, img_size / 4).
+        heatmap (N, 1, img_size / 4, img_size / 4), both None without a CAM.
 
     Raises:
         ValueError: the image has another shape than the network was built for.
     """
 
-    def __init__(self, img_ch: int = 3, ch: int = 64, n_res: int = 4, img_size: int = 256, light: bool = False) -> None:
+    def __init__(
+        self,
+        img_ch: int = 3,
+        ch: int = 64,
+        n_res: int = 4,
+        img_size: int = 256,
+        light: bool = False,
+        decoder_norm: str = "adalin",
+        cam: bool = True,
+    ) -> None:
         super().__init__()
         self.img_ch, self.img_size, self.light = img_ch, img_size, light
         width = 4 * ch
@@ -126,28 +150,39 @@ class ResnetGenerator(nn.Layer):
         down += [ResnetBlock(width) for _ in range(n_res)]
         self.DownBlock = nn.Sequential(*down)
 
-        self.cam = CAM(width, nn.ReLU())
+        self.cam = CAM(width, nn.ReLU()) if cam else None
 
-        features = width if light else width * (img_size // 4) ** 2
-        self.FC = nn.Sequential(Linear(features, width), nn.ReLU(), Linear(width, width), nn.ReLU())
-        self.gamma = Linear(width, width)
-        self.beta = Linear(width, width)
+        self.FC = None
+        if decoder_norm in ("adalin", "adain"):
+            features = width if light else width * (img_size // 4) ** 2
+            self.FC = nn.Sequential(Linear(features, width), nn.ReLU(), Linear(width, width), nn.ReLU())
+            self.gamma = Linear(width, width)
+            self.beta = Linear(width, width)
 
-        self.UpBlock1 = nn.LayerList([ResnetAdaLINBlock(width) for _ in range(n_res)])
-        up = [UpsampleConv2D(width, 2 * ch), ILN(2 * ch), nn.ReLU()]
-        up += [UpsampleConv2D(2 * ch, ch), ILN(ch), nn.ReLU()]
+        self.UpBlock1 = nn.LayerList([ResnetAdaLINBlock(width, decoder_norm) for _ in range(n_res)])
+        up = []
+        for channels in (2 * ch, ch):
+            up += [UpsampleConv2D(2 * channels, channels), _decoder_norm(ILN, decoder_norm, channels), nn.ReLU()]
         up += [Conv2D(ch, img_ch, 7, pad=3), nn.Tanh()]
         self.UpBlock2 = nn.Sequential(*up)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        _check_images(x, self.img_ch, multiple=4, side=None if self.light else self.img_size)
+    def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+        _check_images(x, self.img_ch, multiple=4, side=None if self.light or self.FC is None else self.img_size)
         x = self.DownBlock(x)
-        x, cam_logit, heatmap = self.cam(x)
-        style = self.FC(F.adaptive_avg_pool2d(x, 1).flatten(1) if self.light else x.flatten(1))
-        gamma, beta = self.gamma(style), self.beta(style)
+        cam_logit = heatmap = None
+        if self.cam is not None:
+            x, cam_logit, heatmap = self.cam(x)
+        style = self._style(x)
         for block in self.UpBlock1:
-            x = block(x, gamma, beta)
+            x = block(x, *style)
         return self.UpBlock2(x), cam_logit, heatmap
+
+    def _style(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """gamma and beta (N, C) from the features, for the norms that take them."""
+        if self.FC is None:
+            return ()
+        style = self.FC(F.adaptive_avg_pool2d(x, 1).flatten(1) if self.light else x.flatten(1))
+        return self.gamma(style), self.beta(style)
 
 
 def _check_images(x: Tensor, channels: int, multiple: int = 1, side: Optional[int] = None) -> None:
@@ -164,13 +199,14 @@ class Discriminator(nn.Layer):
         img_ch: channels of the images.
         ch: width of the first layer.
         n_layers: layers in the authors' count: n_layers - 2 of stride 2, one of stride 1, the one that gives the logits.
+        cam: False leaves the CAM out, and the features as they are (an ablation of table 1).
 
     Shape:
         x (N, img_ch, H, W) in [-1, 1], sides at least 3 * 2**(n_layers - 2); returns logit (N, 1, h, w), cam_logit (N, 2) and
-        heatmap (N, 1, h + 1, w + 1), where h = H / 2**(n_layers - 2) - 2.
+        heatmap (N, 1, h + 1, w + 1), both None without a CAM, where h = H / 2**(n_layers - 2) - 2.
     """
 
-    def __init__(self, img_ch: int = 3, ch: int = 64, n_layers: int = 7) -> None:
+    def __init__(self, img_ch: int = 3, ch: int = 64, n_layers: int = 7, cam: bool = True) -> None:
         super().__init__()
         self.img_ch = img_ch
         model = [SpectralNormConv2D(img_ch, ch, 4, stride=2, pad=1), nn.LeakyReLU(0.2)]
@@ -179,12 +215,14 @@ class Discriminator(nn.Layer):
             ch *= 2
         model += [SpectralNormConv2D(ch, 2 * ch, 4, pad=1), nn.LeakyReLU(0.2)]
         self.model = nn.Sequential(*model)
-        self.cam = CAM(2 * ch, nn.LeakyReLU(0.2), spectral=True)
+        self.cam = CAM(2 * ch, nn.LeakyReLU(0.2), spectral=True) if cam else None
         self.conv = SpectralNormConv2D(2 * ch, 1, 4, pad=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
         _check_images(x, self.img_ch)
-        x, cam_logit, heatmap = self.cam(self.model(x))
+        x, cam_logit, heatmap = self.model(x), None, None
+        if self.cam is not None:
+            x, cam_logit, heatmap = self.cam(x)
         return self.conv(x), cam_logit, heatmap
 
 

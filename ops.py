@@ -262,6 +262,27 @@ def adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-
     return scale_shift(x, gamma * (scale_I + scale_L), beta - gamma * (scale_I * mean_I + scale_L * mean_L))
 
 
+def plain_group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
+    """x normalized over the channels and pixels of each group, with the variance over n. x (N, C, H, W); weight, bias (C)."""
+    grouped = x.reshape([x.shape[0], groups, -1])
+    variance = grouped.var(-1, unbiased=False, keepdim=True)
+    out = ((grouped - grouped.mean(-1, keepdim=True)) / (variance + eps).sqrt()).reshape(x.shape)
+    return out * weight.reshape([1, -1, 1, 1]) + bias.reshape([1, -1, 1, 1])
+
+
+def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
+    """`plain_group_norm` as one scale and one shift of each map."""
+    if not _on_cpu(x):
+        return F.group_norm(x, groups, eps, weight, bias)
+    batch, channels = x.shape[:2]
+    mean, variance = (value.reshape([batch, groups, -1]) for value in moments(x))
+    group_mean = mean.mean(-1, keepdim=True)
+    group_variance = (variance + (mean - group_mean).square()).mean(-1, keepdim=True)
+    scale = weight.reshape([1, groups, -1]) * (group_variance + eps).rsqrt()
+    shift = bias.reshape([1, groups, -1]) - scale * group_mean
+    return scale_shift(x, scale.reshape([batch, channels]), shift.reshape([batch, channels]))
+
+
 # Class activation map
 
 
@@ -298,6 +319,7 @@ PLAIN = {
     moments: plain_moments,
     scale_shift: plain_scale_shift,
     adalin: plain_adalin,
+    group_norm: plain_group_norm,
     weighted_conv1x1: plain_weighted_conv1x1,
     global_max_pool: plain_global_max_pool,
 }
