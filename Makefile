@@ -1,4 +1,5 @@
 # make demo    set up .venv, draw the demo set, train a small U-GAT-IT on it, translate its test images
+#              METHOD=cyclegan or METHOD=pix2pix: another method
 # make test    set up .venv, run the tests
 # make lint    check format and style
 #
@@ -6,9 +7,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-RUN := results/portraits/ugatit
-# Small networks, a high rate and a light CAM loss: what gets furthest in three minutes.
-DEMO := --light --img_size 64 --n_dis 4 --ch 16 --n_res 2 --lr 0.001 --cam_weight 10 --iteration 1000 --print_freq 200
+METHOD ?= ugatit
+DEMO := $(BIN)/python main.py --dataset portraits --method $(METHOD)
+RUN := results/portraits/$(METHOD)
 
 .PHONY: setup demo test lint
 
@@ -22,12 +23,13 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	test -d dataset/portraits || $(BIN)/python -m tools.draw_demo_data --out dataset/portraits --size 64
-	$(BIN)/python main.py --dataset portraits --phase train $(DEMO) --resume
-	$(BIN)/python main.py --dataset portraits --phase test
+	$(DEMO) --phase train --preset demo --resume
+	$(DEMO) --phase test
 	@echo
-	@echo "Above each translation its input: $(RUN)/test/contact_A2B.png and contact_B2A.png"
-	@echo "How training went: $(RUN)/samples, or in a browser: $(BIN)/visualdl --logdir $(RUN)/log"
+	@echo "Input, translation and true counterpart: $(RUN)/test/contact_*.png"
+	@echo "Every step with its CAM heat map:        $(RUN)/test/grid_*.png"
+	@echo "How training went: $(RUN)/samples and $(RUN)/metrics.jsonl,"
+	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 
 test: setup
 	$(BIN)/python -m pytest

@@ -6,6 +6,7 @@ nor on interruptions.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,10 +19,12 @@ import numpy as np
 
 from config import Config
 from errors import DataError
-from utils import Sample, read_image, resize, to_network
+from utils import Sample, TestSet, read_image, resize, to_image, to_network
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 LOAD_MARGIN = 30
+# What a data set may say of itself, beside its folders: {"test_pairs": true} where testA and testB show the same things.
+DESCRIPTION = "dataset.json"
 DOMAINS = {"A2B": ("A", "B"), "B2A": ("B", "A")}
 MOST_LISTED = 10
 REPAIR = "mend or remove the file, or put the images into trainA, trainB, testA and testB for --method pix2pix"
@@ -65,16 +68,17 @@ def open_data_set(config: Config) -> Path:
     """The folder of the data set that `config` names. Raises DataError where it is missing."""
     root = Path(config.data_root) / config.dataset
     if not root.is_dir():
-        raise DataError(f"--data_root, --dataset: there is no folder {root}; expected {_layout(config)}")
+        raise DataError(f"--data_root, --dataset: there is no folder {root}; expected {layout(config)}")
     return root
 
 
 def open_folder(config: Config, part: str) -> ImageFolder:
     """A folder such as trainA of the data set. Raises DataError where it is missing or holds no image."""
-    return ImageFolder(open_data_set(config) / part, config.img_ch, _layout(config))
+    return ImageFolder(open_data_set(config) / part, config.img_ch, layout(config))
 
 
-def _layout(config: Config) -> str:
+def layout(config: Config) -> str:
+    """Where the data set's images should be, for people."""
     root = Path(config.data_root) / config.dataset
     unpaired = f"{root}/{{trainA,trainB,testA,testB}} with pictures in each"
     if not config.paired:
@@ -95,11 +99,11 @@ class PairedFolder:
     def __init__(self, config: Config, part: str) -> None:
         root = open_data_set(config)
         self.together, self.apart = None, None
-        if (root / part).is_dir():
+        if config.paired and (root / part).is_dir():
             self.together = open_folder(config, part)
             self.names = self.together.names
             return
-        folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, _layout(config)) for domain in "AB"]
+        folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, layout(config)) for domain in "AB"]
         by_stem = [_by_stem(folder) for folder in folders]
         alone = [f"{part}A/{stem}" for stem in sorted(set(by_stem[0]) - set(by_stem[1]))]
         alone += [f"{part}B/{stem}" for stem in sorted(set(by_stem[1]) - set(by_stem[0]))]
@@ -278,7 +282,7 @@ class Part(NamedTuple):
 
 
 def open_part(config: Config, part: str, direction: str) -> Part:
-    """The images to translate in `direction`, resized to img_size; with their counterparts where the data is paired.
+    """The images to translate in `direction`, resized to img_size; with their counterparts where they are pairs.
 
     Raises:
         DataError: they are missing.
@@ -289,7 +293,7 @@ def open_part(config: Config, part: str, direction: str) -> Part:
     def prepared(image: np.ndarray) -> np.ndarray:
         return to_network(resize(image, size, size))
 
-    if not config.paired:
+    if not config.paired and not (part == "test" and has_test_pairs(config)):
         folder = open_folder(config, f"{part}{source}")
         return Part(folder.names, lambda index: Sample(prepared(folder.read(index))))
     if part == "test" and test_part(config, direction) == "val":
@@ -302,6 +306,32 @@ def open_part(config: Config, part: str, direction: str) -> Part:
         return Sample(*(pair if source == "A" else pair[::-1]))
 
     return Part(pairs.names, read_pair)
+
+
+def open_test_set(config: Config, direction: str) -> TestSet:
+    """The test images of a direction with the real images of its target domain.
+
+    Raises:
+        DataError: they are missing.
+    """
+    part = open_part(config, "test", direction)
+    if config.paired:
+        return TestSet(len(part.names), part.read, len(part.names), lambda index: to_image(part.read(index).truth))
+    target = open_part(config, "test", direction[::-1])
+    return TestSet(len(part.names), part.read, len(target.names), lambda index: to_image(target.read(index).image))
+
+
+def has_test_pairs(config: Config) -> bool:
+    """Whether an unpaired data set's description says that testA and testB are pairs of the same names.
+
+    Raises:
+        DataError: the description is not JSON.
+    """
+    file = open_data_set(config) / DESCRIPTION
+    try:
+        return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("test_pairs") is True
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{file}: not a JSON object; mend it, or remove it") from error
 
 
 def read_ahead(batch: Callable[[int], Batch], first: int, last: int, num_workers: int) -> Iterator[Batch]:

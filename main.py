@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import List, Optional, Sequence
 
 from config import Config, merge_for_resume, merge_for_test, parse_arguments, refuse_test_flags, to_json
 from engine.cpu import configure_cpu
-from errors import CheckpointError, ConfigError, UserError
+from errors import CheckpointError, ConfigError, DataError, UserError
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -20,14 +21,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         config, typed = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         debug = config.debug
         configure_cpu()
-        PHASES[config.phase](config, typed)
+        return PHASES[config.phase](config, typed) or 0
     except UserError as error:
         return fail(str(error), error.exit_code, debug)
     except OSError as error:
         return fail(f"{error.filename or 'a file'}: {error.strerror or error}; see --result_dir and --data_root", 1, debug)
     except KeyboardInterrupt:
         return fail("stopped", 130, debug)
-    return 0
 
 
 def fail(message: str, exit_code: int, debug: bool) -> int:
@@ -84,6 +84,7 @@ def train(config: Config, typed: List[str]) -> None:
     if config.dry_run:
         return show(config)
 
+    provide_data(config)
     data = open_training_data(config)
     if config.iteration is None:
         epochs = config.n_epochs + config.n_epochs_decay
@@ -92,13 +93,14 @@ def train(config: Config, typed: List[str]) -> None:
         print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
         return None
     samples = data.samples()
+    evaluation = build_evaluation(config, run) if config.eval_freq else None
     method = build_method(config)
     if checkpoint is not None:
         method.restore(checkpoint)
         print(f"resumed at iteration {method.iteration}")
     run.create(to_json(config))
     print(f"training {config.method} on {config.dataset} into {run.path}")
-    method.fit(data.batches, samples, run)
+    method.fit(data.batches, samples, run, evaluation and partial(assess, evaluation, run))
     print(f"trained {method.iteration} iterations; translate the test images with --phase test")
     return None
 
@@ -106,12 +108,92 @@ def train(config: Config, typed: List[str]) -> None:
 def test(config: Config, typed: List[str]) -> None:
     """--phase test: translate the test images with the run's latest checkpoint, or with --checkpoint."""
     from dataset import open_part
-    from engine.checkpoint import load
     from engine.run import RunFolder
     from engine.tester import translate_folder
 
+    config, checkpoint = open_checkpoint(config, typed)
+    if config.dry_run:
+        return show(config)
+    # --checkpoint may come without --dataset: then the images are those of the checkpoint's data set.
+    run = RunFolder(config.result_dir, config.dataset, config.method)
+    method = build_method(config)
+    parts = {direction: open_part(config, "test", direction) for direction in method.directions}
+    method.restore_networks(checkpoint)
+    print(f"translating with iteration {checkpoint.meta['iteration']} into {run.test}")
+    errors = {}
+    for direction, part in parts.items():
+        n_answers = getattr(config, "n_answers", 1)
+        errors[direction] = translate_folder(method, direction, part.names, part.read, run.test, n_answers)
+    for direction, error in errors.items():
+        if error is not None:
+            print(
+                f"{direction}: mean absolute error to the true counterparts {error.translated:.1f} of 255, of the untouched inputs "
+                f"{error.untouched:.1f}: ratio {error.translated / max(error.untouched, 1e-9):.3f}"
+            )
+    print(f"contact sheets: {' and '.join(str(run.test / f'contact_{direction}.png') for direction in parts)}")
+    print(f"what the networks do: {' and '.join(str(run.test / f'grid_{direction}.png') for direction in parts)}")
+    return None
+
+
+def evaluate(config: Config, typed: List[str]) -> None:
+    """--phase evaluate: score the translations of the test images, beside those of the untouched inputs."""
+    from engine.run import RunFolder
+    from engine.trainer import open_log
+
+    config, checkpoint = open_checkpoint(config, typed)
+    if config.dry_run:
+        return show(config)
+    run = RunFolder(config.result_dir, config.dataset, config.method)
+    evaluation = build_evaluation(config, run)
+    method = build_method(config)
+    method.restore_networks(checkpoint)
+    method.iteration = checkpoint.meta["iteration"]
+    scores = assess(evaluation, run, method).scores
+    if not config.checkpoint:  # the run's latest: its logs end at this iteration
+        log = open_log(run, method.iteration)
+        log.write_scores(method.iteration, scores)
+        log.close()
+    print(f"written to {run.evaluation}")
+    return None
+
+
+def assess(evaluation, run, method):
+    """Evaluate a method as it stands: print the scores, keep them in evaluation.json, and say what is to be logged."""
+    from tqdm import tqdm
+
+    from engine.trainer import Assessment
+    from utils import write_bytes
+
+    report = evaluation(method)
+    tqdm.write(f"iteration {method.iteration} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
+    tqdm.write(report.table())
+    write_bytes(run.evaluation, report.to_json(iteration=method.iteration, **evaluation.settings).encode())
+    return Assessment(report.flat(), evaluation.merit(report))
+
+
+def check(config: Config, typed: List[str]) -> int:
+    """--phase check: what is in the data set, and what a training would do with it; 1 where it cannot be trained on."""
+    from tools import check_dataset
+
+    refuse_test_flags(config, typed)
+    if "method" in typed:
+        config.check_networks()
+    provide_data(config)
+    return check_dataset.check(config, as_json=config.json, any_method="method" not in typed)
+
+
+def open_checkpoint(config: Config, typed: List[str]):
+    """The checkpoint that --phase test and --phase evaluate read, and its configuration; the data set is provided.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: flags that do not go with it.
+    """
+    from engine.checkpoint import load
+    from engine.run import RunFolder
+
     if config.resume:
-        raise ConfigError("--resume is for --phase train; --phase test reads the run's latest checkpoint by itself")
+        raise ConfigError(f"--resume is for --phase train; --phase {config.phase} reads the run's latest checkpoint by itself")
     run = RunFolder(config.result_dir, config.dataset, config.method)
     if not config.checkpoint and not run.checkpoints.exists():
         raise CheckpointError(
@@ -120,22 +202,42 @@ def test(config: Config, typed: List[str]) -> None:
     checkpoint = load(Path(config.checkpoint) if config.checkpoint else run.latest, config.method)
     config = merge_for_test(config, typed, checkpoint.meta["config"])
     config.check_networks()
-    if config.dry_run:
-        return show(config)
-
-    # --checkpoint may come without --dataset: then the images are those of the checkpoint's data set.
-    run = RunFolder(config.result_dir, config.dataset, config.method)
-    method = build_method(config)
-    parts = {direction: open_part(config, "test", direction) for direction in method.directions}
-    method.restore_networks(checkpoint)
-    print(f"translating with iteration {checkpoint.meta['iteration']} into {run.test}")
-    for direction, part in parts.items():
-        translate_folder(method, direction, part.names, part.read, run.test, getattr(config, "n_answers", 1))
-    print(f"contact sheets: {' and '.join(str(run.test / f'contact_{direction}.png') for direction in parts)}")
-    return None
+    if not config.dry_run:
+        provide_data(config)
+    return config, checkpoint
 
 
-PHASES = {"train": train, "test": test}
+def build_evaluation(config: Config, run):
+    """What scores the method on the test set, in every direction."""
+    from dataset import open_test_set
+    from metrics.evaluation import Evaluation
+
+    return Evaluation(config, {direction: open_test_set(config, direction) for direction in config.directions}, run.features)
+
+
+def provide_data(config: Config) -> None:
+    """Draw the demo set, or fetch a public one with --download, where it is missing.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    from dataset import layout
+    from tools.draw_demo_data import NAME, draw_missing
+    from tools.fetch_dataset import KNOWN, fetch
+
+    folder = Path(config.data_root) / config.dataset
+    if config.dataset == NAME:
+        draw_missing(folder, config.paired)
+    elif config.download and not folder.is_dir():
+        fetch(config.dataset, config.data_root)
+    elif not folder.is_dir():
+        raise DataError(
+            f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; or take a known set: "
+            f"{NAME} (draws itself), or with --download {', '.join(sorted(set(KNOWN) - {NAME}))}"
+        )
+
+
+PHASES = {"train": train, "test": test, "evaluate": evaluate, "check": check}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
+from pathlib import Path
+
 import paddle
 
 from errors import ConfigError
@@ -26,3 +31,18 @@ def choose_device(name: str, benchmark: bool) -> str:
     elif benchmark:
         print("--benchmark_flag means nothing on a CPU")
     return chosen
+
+
+def machine() -> str:
+    """What the networks run on, for reports: the GPU's name, or the processor's with the cores in use."""
+    if paddle.device.get_device().startswith("gpu"):
+        return paddle.device.cuda.get_device_name()
+    return f"{_processor()}, {os.environ.get('OMP_NUM_THREADS', '1')} threads"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,18 @@ class RunLog:
         }
         for tag, value in named.items():
             self._writer.add_scalar(tag, value, iteration)
+        self._writer.flush()
+
+    def write_scores(self, iteration: int, scores: Mapping[str, float]) -> None:
+        """Log one line of an evaluation, once for each iteration: scores that are not finite are left out."""
+        scores = {name: value for name, value in scores.items() if math.isfinite(value)}
+        line = json.dumps({"iteration": iteration, **scores}) + "\n"
+        if not scores or self.metrics.exists() and line in self.metrics.read_text(encoding="utf-8"):
+            return
+        with open(self.metrics, "a", encoding="utf-8") as stream:
+            stream.write(line)
+        for name, value in scores.items():
+            self._writer.add_scalar(f"metric/{name}", value, iteration)
         self._writer.flush()
 
     def add_image(self, tag: str, image: np.ndarray, iteration: int) -> None:

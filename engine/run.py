@@ -20,6 +20,9 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.log = self.path / "log"
         self.test = self.path / "test"
+        self.evaluation = self.path / "evaluation.json"
+        # Of the real images, for all methods on this data set.
+        self.features = self.path.parent / "features"
 
     def refuse_if_used(self) -> None:
         """Raise ConfigError where there is something of a run to lose."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -12,6 +12,7 @@ from paddle import Tensor, nn
 
 from config import Config, to_saved
 from engine.checkpoint import Arrays, Checkpoint, CheckpointFolder
+from engine.device import machine
 from engine.logger import Progress, RunLog
 from engine.run import RunFolder, cannot_write
 from engine.signals import StopRequest
@@ -29,14 +30,22 @@ class Translation(NamedTuple):
     rows: List[Row]
 
 
+class Assessment(NamedTuple):
+    """An evaluation of a trainer: what to log, and its merit, lower is better, where the best checkpoint is to be kept."""
+
+    scores: Dict[str, float]
+    merit: Optional[float] = None
+
+
 class Trainer:
     """What every method shares: state, loop, resume, logs, guards.
 
     A subclass fills `networks` (by name) and `optimizers` (by name) in its constructor, and defines
 
     - `train_step(batch)`: one iteration of the paper's algorithm; returns every loss term as a scalar tensor;
-    - `translate(direction, images, truth)`: what the networks make of (N, C, H, W) images; direction is one of `directions`, and
-      truth holds the images' true counterparts or is None;
+    - `generate(direction, images)`: (N, C, H, W) images translated; direction is one of `directions`;
+    - `translate(direction, images, truth)`: the same with the rows of a sample grid; truth holds the images' true counterparts or
+      is None;
     - `learning_rate(iteration)`: the rate of iteration 1..N;
     - optionally `statistics()`, further scalars for the log by tag, and `extra_state()` with `restore_extra(arrays)`, state beside
       networks and optimizers.
@@ -54,12 +63,19 @@ class Trainer:
         # Sums of the losses, and their number, since the last line of metrics.jsonl.
         self._loss_sums: Dict[str, float] = {}
         self._loss_count = 0
+        # Seconds of training so far, in all processes that worked on the run.
+        self.seconds = 0.0
+        # The best merit so far, of which --keep_best, and at which iteration.
+        self.best: Dict[str, Any] = {}
         paddle.seed(config.seed)
 
     # What a method defines
 
     def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
         raise TypeError(f"{type(self).__name__} defines no train_step")
+
+    def generate(self, direction: str, images: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} defines no generate")
 
     def translate(self, direction: str, images: Tensor, truth: Optional[Tensor]) -> Translation:
         raise TypeError(f"{type(self).__name__} defines no translate")
@@ -132,6 +148,7 @@ class Trainer:
         batches: Callable[[int, int], Iterator[Batch]],
         samples: Mapping[str, Sequence[Sample]],
         run: RunFolder,
+        evaluate: Optional[Callable[[Trainer], Assessment]] = None,
     ) -> None:
         """Train up to config.iteration, from where this trainer stands.
 
@@ -139,6 +156,7 @@ class Trainer:
             batches: gives the batches of iterations first..last.
             samples: for each direction the columns of its sample grid.
             run: where everything is written.
+            evaluate: called every config.eval_freq iterations.
 
         Raises:
             TrainingError: a loss or a weight is not finite.
@@ -148,7 +166,7 @@ class Trainer:
         config, checkpoints = self.config, CheckpointFolder(run.checkpoints, self.config.keep)
         log = open_log(run, self.iteration)
         progress = Progress(self.iteration, config.iteration)
-        window_started = time.monotonic()
+        window_started = last_step = time.monotonic()
         window_first = self.iteration
         source = batches(self.iteration + 1, config.iteration)
         try:
@@ -157,6 +175,7 @@ class Trainer:
                     self.set_training(True)
                     losses = self.step(batch)
                     self._add_to_window(losses)
+                    self.seconds += time.monotonic() - last_step
                     report = self.iteration % config.print_freq == 0
                     progress.update(self.iteration, losses, report)
                     if report:
@@ -164,6 +183,10 @@ class Trainer:
                         self._write_log(log, speed)
                         self._write_samples(log, samples, run)
                         window_started, window_first = time.monotonic(), self.iteration
+                    if evaluate is not None and config.eval_freq and self.iteration % config.eval_freq == 0:
+                        started = time.monotonic()
+                        self._assess(evaluate(self), log, checkpoints)
+                        window_started += time.monotonic() - started
                     periodic = self.iteration % config.save_freq == 0
                     last = self.iteration == config.iteration
                     stopping = stop.exit_code
@@ -171,6 +194,7 @@ class Trainer:
                         checkpoints.save(self.state(), periodic)
                     if stopping and not last:
                         raise Interrupted(f"stopped at iteration {self.iteration}, which is saved: go on with --resume", stopping)
+                    last_step = time.monotonic()
         except OSError as error:
             raise cannot_write(run, error) from error
         finally:
@@ -199,6 +223,15 @@ class Trainer:
         log.write(self.iteration, means, speed, self.statistics())
         self._loss_sums, self._loss_count = {}, 0
 
+    def _assess(self, assessment: Assessment, log: RunLog, checkpoints: CheckpointFolder) -> None:
+        """Log an evaluation, and keep this state where it is the best so far."""
+        log.write_scores(self.iteration, assessment.scores)
+        kind = self.config.keep_best
+        earlier = self.best.get("merit") if self.best.get("kind") == kind else None
+        if assessment.merit is not None and (earlier is None or assessment.merit < earlier):
+            self.best = {"kind": kind, "merit": assessment.merit, "iteration": self.iteration}
+            checkpoints.save_best(self.state())
+
     def _write_samples(self, log: RunLog, samples: Mapping[str, Sequence[Sample]], run: RunFolder) -> None:
         for direction in self.directions:
             grid = self.sample_grid(direction, samples[direction])
@@ -221,6 +254,13 @@ class Trainer:
         truth = None if sample.truth is None else paddle.to_tensor(sample.truth[None])
         with paddle.no_grad():
             return self.translate(direction, paddle.to_tensor(sample.image[None]), truth)
+
+    def output(self, direction: str, image: np.ndarray) -> np.ndarray:
+        """`generate` of one image (C, H, W) in [-1, 1], as `evaluate` has it."""
+        self.set_training(False)
+        self._seed(-1)
+        with paddle.no_grad():
+            return self.generate(direction, paddle.to_tensor(image[None]))[0].numpy()
 
     def _seed(self, number: int) -> None:
         """Seed Paddle's generator for iteration `number`, or, below 0, for a translation."""
@@ -245,6 +285,9 @@ class Trainer:
             "iteration": self.iteration,
             "lr": self.learning_rate(max(1, self.iteration)),
             "random": {"seed": self.config.seed, "iteration": self.iteration},
+            "seconds": self.seconds,
+            "machine": machine(),
+            "best": self.best,
             "window": {"sums": self._loss_sums, "count": self._loss_count},
             "config": to_saved(self.config),
             "paddle": paddle.__version__,
@@ -266,6 +309,8 @@ class Trainer:
         self.iteration = checkpoint.meta["iteration"]
         self._loss_sums = dict(checkpoint.meta["window"]["sums"])
         self._loss_count = checkpoint.meta["window"]["count"]
+        self.seconds = checkpoint.meta.get("seconds", 0.0)
+        self.best = dict(checkpoint.meta.get("best", {}))
 
     def restore_networks(self, checkpoint: Checkpoint) -> None:
         """Take over the networks of a checkpoint.

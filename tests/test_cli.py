@@ -29,7 +29,7 @@ AUTHORS = {
 def test_defaults_are_the_authors():
     config, typed = parse_arguments([])
     assert {name: getattr(config, name) for name in AUTHORS} == AUTHORS
-    assert config.device == "auto" and typed == ["method"]
+    assert config.device == "auto" and typed == []
 
 
 @pytest.mark.parametrize("given", [["--light"], ["--light", "true"], ["--light", "True"], ["--light=yes"]])

@@ -6,12 +6,15 @@ images are not.
 
 python -m tools.draw_demo_data --out dataset/portraits              trainA, trainB, testA, testB
 python -m tools.draw_demo_data --out dataset/portraits --paired     train, val, test with A and B side by side
+python main.py --dataset portraits                                  draws what its method needs by itself
 python -m tools.draw_demo_data --sheet sheet.png                    only a sheet to look at
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import math
 import multiprocessing
 import shutil
@@ -24,21 +27,26 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+from dataset import DESCRIPTION
 from tools.demo_faces import Identity, draw_anime, draw_identity, draw_photograph, identity_of
-from utils import write_image
+from utils import write_bytes, write_image
 
 __all__ = [
     "Identity",
     "draw_anime",
     "draw_dataset",
     "draw_identity",
+    "draw_missing",
     "draw_photograph",
     "draw_sheet",
     "identity_of",
     "main",
 ]
 
+NAME = "portraits"
+DRAWN_SIZE, DRAWN = 256, dict(train=400, val=16, test=64)  # the set that main.py draws by itself
 File = tuple[str, str, int]  # the path in the folder, "A", "B" or "AB", and the number of the identity
 Progress = Callable[[int, int], None]  # called with (files written, files in all)
 
@@ -112,14 +120,50 @@ def draw_dataset(
     folder = Path(folder)
     _check(folder, size, seed, {"train": train, "test": test, "val": val, "workers": workers})
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with _draft(folder) as draft:
         _draw_files(draft, plan(train, val, test, paired), size, seed, progress, workers)
         draft.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         draft.rename(folder)
-    except BaseException:  # also Ctrl-C: a half set must not stay behind
+
+
+def draw_missing(folder: Path, paired: bool, workers: int = 2) -> None:
+    """Draw the parts that a paired or an unpaired method needs where they are missing, with a progress bar.
+
+    Both layouts live in one folder. Nothing is added to a folder that this module has not drawn.
+
+    Raises:
+        OSError: a file cannot be written. Half-drawn parts are removed.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / DESCRIPTION).is_file():
+        return
+    files = [file for file in plan(**DRAWN, paired=paired) if not (folder / _part(file)).is_dir()]
+    if not files:
+        return
+    print(f"drawing the demo set, {len(files)} pictures, into {folder}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(files), unit="image", dynamic_ncols=True, disable=None)
+    with bar, _draft(folder) as draft:
+        _draw_files(draft, files, DRAWN_SIZE, 0, lambda done, _: bar.update(done - bar.n), workers)
+        folder.mkdir(exist_ok=True)
+        (draft / DESCRIPTION).replace(folder / DESCRIPTION)
+        for part in sorted({_part(file) for file in files}):
+            (draft / part).rename(folder / part)
+
+
+def _part(file: File) -> str:
+    """The folder of a file of a plan, such as trainA."""
+    return file[0].split("/")[0]
+
+
+@contextlib.contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, removed where it is still there at the end, also after Ctrl-C."""
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield draft
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def _check(folder: Path, size: int, seed: int, counts: dict[str, int]) -> None:
@@ -145,8 +189,10 @@ def _draw_file(root: Path, file: File, size: int, seed: int) -> None:
 
 def _draw_files(root: Path, files: list[File], size: int, seed: int, progress: Progress | None, workers: int) -> None:
     """Draw and write every file of a plan, in this process if one worker is asked for."""
-    for name in {path.split("/")[0] for path, _, _ in files}:
+    for name in {_part(file) for file in files}:
         (root / name).mkdir()
+    # testA and testB show the same identities: true counterparts, which the test phase then measures against.
+    write_bytes(root / DESCRIPTION, (json.dumps({"test_pairs": True, "size": size, "seed": seed}) + "\n").encode())
     job = partial(_draw_file, root, size=size, seed=seed)
     if workers == 1:
         _count(map(job, files), len(files), progress)
