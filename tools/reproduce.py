@@ -1,0 +1,211 @@
+"""Run a whole set of trainings, one after another, and write the report.
+
+python -m tools.reproduce --suite demo             the drawn portraits at 64x64: under two hours on two cores
+python -m tools.reproduce --suite demo --jobs 2    two trainings at a time, a core each: half of it
+python -m tools.reproduce --suite selfie2anime     the paper's own settings, for people with GPUs
+
+Each run goes to RESULTS/SUITE/NAME. A suite that was interrupted goes on where it stopped when the same command is given again;
+runs that are finished are left as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from config import Config, parse_arguments
+from engine.checkpoint import read_meta
+from engine.cpu import available_cores
+from engine.run import RunFolder
+from errors import CheckpointError, Interrupted, TrainingError, UserError
+from tools import report
+from tools.draw_demo_data import NAME, draw_missing
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ROOT = Path(__file__).resolve().parents[1]
+# U-GAT-IT's table 1.
+NORMS = {f"ugatit_{norm}": ["--decoder_norm", norm] for norm in ("in", "ln", "adain")}
+WITHOUT_CAM = {"ugatit_no_cam": ["--no_generator_cam", "--no_discriminator_cam"]}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What every run of a suite has, and the runs by name."""
+
+    dataset: str
+    shared: List[str]
+    runs: Dict[str, List[str]]
+
+
+SUITES = {
+    "demo": Suite(
+        "portraits",
+        # Equal budgets, whatever the presets say.
+        ["--preset", "demo", "--iteration", "3000", "--print_freq", "100", "--eval_freq", "500"],
+        {"ugatit": [], "cyclegan": ["--method", "cyclegan"], "pix2pix": ["--method", "pix2pix"], **NORMS, **WITHOUT_CAM},
+    ),
+    "selfie2anime": Suite(
+        "selfie2anime",
+        ["--iteration", "1000000", "--eval_freq", "50000"],
+        {
+            "ugatit": [],
+            "cyclegan": ["--method", "cyclegan"],
+            **NORMS,
+            "ugatit_gn": ["--decoder_norm", "gn"],
+            **WITHOUT_CAM,
+            "ugatit_no_generator_cam": ["--no_generator_cam"],
+            "ugatit_no_discriminator_cam": ["--no_discriminator_cam"],
+        },
+    ),
+}
+
+
+class Runner:
+    """Runs main.py for one suite, and stops its processes when it is told to."""
+
+    def __init__(self, suite: Suite, folder: Path, common: List[str], threads: Optional[int]) -> None:
+        self.suite, self.folder, self.common, self.threads = suite, folder, common, threads
+        self.processes: List[subprocess.Popen] = []
+        self.stopped = threading.Event()
+
+    def where(self, name: str) -> List[str]:
+        """The flags that say which run and which data set."""
+        return ["--dataset", self.suite.dataset, "--result_dir", str(self.folder / name), *self.common]
+
+    def config(self, name: str) -> Config:
+        """The configuration of a run."""
+        return parse_arguments([*self.where(name), *self.suite.shared, *self.suite.runs[name]])[0]
+
+    def run(self, name: str) -> None:
+        """Train, translate and evaluate one run, as far as that is not done."""
+        config, where = self.config(name), self.where(name)
+        settings = [*self.suite.shared, *self.suite.runs[name]]
+        run = RunFolder(config.result_dir, config.dataset, config.method)
+        method = ["--method", config.method]
+        if trained(run) < config.iteration:
+            self.call(name, [*where, *settings, "--phase", "train", "--resume"])
+        if not all((run.test / f"contact_{direction}.png").exists() for direction in config.directions):
+            self.call(name, [*where, *method, "--phase", "test"])
+        if evaluated(run) < config.iteration:
+            self.call(name, [*where, *method, "--phase", "evaluate"])
+        print(f"{name}: finished, in {run.path}", flush=True)
+
+    def call(self, name: str, arguments: List[str]) -> None:
+        """One command of main.py, whose words go to NAME.log.
+
+        Raises:
+            Interrupted: the suite was stopped.
+            TrainingError: the command failed.
+        """
+        if self.stopped.is_set():
+            raise Interrupted("stopped; the same command goes on", 130)
+        log = self.folder / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **({"OMP_NUM_THREADS": str(self.threads)} if self.threads else {})}
+        print(f"{name}: python main.py {' '.join(arguments)} (words in {log})", flush=True)
+        with open(log, "a", encoding="utf-8") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "main.py", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+            )
+            self.processes.append(process)
+            code = process.wait()
+        if self.stopped.is_set():
+            raise Interrupted("stopped; the same command goes on", 130)
+        if code:
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise TrainingError(f"{name} ended with exit code {code}: {''.join(last)} (see {log})")
+
+    def stop(self, *_) -> None:
+        """Let the trainings save their state and end."""
+        self.stopped.set()
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+
+def trained(run: RunFolder) -> int:
+    """The iteration of the run's latest checkpoint, or 0."""
+    try:
+        return read_meta(run.latest)["iteration"]
+    except CheckpointError:
+        return 0
+
+
+def evaluated(run: RunFolder) -> int:
+    """The iteration of the run's last evaluation, or 0."""
+    try:
+        return json.loads(run.evaluation.read_text(encoding="utf-8"))["iteration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str], jobs: int) -> None:
+    """Bring the named runs of a suite to their end, `jobs` at a time, and write the report.
+
+    Raises:
+        UserError: a run failed, or the suite was stopped.
+    """
+    threads = max(1, available_cores() // jobs) if jobs > 1 else None
+    runner = Runner(SUITES[suite], results / suite, common, threads)
+    if SUITES[suite].dataset == NAME:
+        for paired in sorted({runner.config(name).paired for name in names}):
+            draw_missing(Path(runner.config(names[0]).data_root) / NAME, paired)
+    handlers = {number: signal.signal(number, runner.stop) for number in SIGNALS}
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(runner.run, name) for name in names]
+            errors = [error for error in (future.exception() for future in futures) if error is not None]
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if errors:
+        raise errors[0]
+    if report.main(["--results", str(results)]):
+        raise TrainingError("the report could not be written")
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suite", choices=sorted(SUITES), required=True)
+    parser.add_argument("--only", metavar="NAME,NAME", help="these runs of the suite (default: all)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, sharing the cores (default: 1)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder for runs and report (default: results)")
+    parser.add_argument("--data_root", default="dataset", help="folder of the data sets (default: dataset)")
+    parser.add_argument("--inception_weights", metavar="FILE", help="weights for KID and FID")
+    options = parser.parse_args(arguments)
+    known = list(SUITES[options.suite].runs)
+    names = options.only.split(",") if options.only else known
+    unknown = [name for name in names if name not in known]
+    if unknown or options.jobs < 1:
+        wrong = f"--only {unknown[0]}: choose from {','.join(known)}" if unknown else f"--jobs {options.jobs}: use 1 or more"
+        print(f"error: {wrong}", file=sys.stderr)
+        return 2
+    common = ["--data_root", str(Path(options.data_root).resolve())]
+    if options.inception_weights:
+        common += ["--inception_weights", str(Path(options.inception_weights).resolve())]
+    try:
+        reproduce(options.suite, names, options.results.resolve(), common, options.jobs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
