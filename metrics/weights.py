@@ -85,7 +85,7 @@ def _download(target: Path) -> None:
     try:
         source_sha256 = download(ADDRESS, published, label="Inception weights")
     except (UserError, OSError) as error:
-        raise WeightsError(f"the Inception weights cannot be downloaded ({error}); {HOW_TO_GET}") from error
+        raise WeightsError(f"the Inception weights: {error}; or name a copy of that file with --inception_weights FILE") from error
     try:
         state = _read(published, Inception())
         metadata = {"source": ADDRESS, "source_sha256": source_sha256, "arrays_sha256": arrays_sha256(state)}

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
+import main
 from config import CONFIGS
 from dataset import find_images, open_training_data
 from errors import DataError
-from tests.helpers import ROOT
+from tests.helpers import ROOT, draw_dataset, flags
 from tools import check_dataset
 from tools.doctor.copies import near_copies
 from tools.doctor.images import sniff
@@ -434,3 +435,19 @@ def test_on_the_real_sets(name, kind, files, tmp_path, capsys):
     arguments = ["--data_root", str(DATA), "--dataset", name, "--result_dir", str(tmp_path), "--json"]
     assert check_dataset.main(arguments) == 0
     assert kinds(json.loads(capsys.readouterr().out))[kind]["files"] == files
+
+
+# main.py --phase check
+
+
+def test_the_check_phase_judges_as_the_tool_does(tmp_path, capsys):
+    draw_dataset(tmp_path / "data")
+    assert main.main(flags(tmp_path, "--phase", "check")) == 0
+    assert "trainable by ugatit, cyclegan" in capsys.readouterr().out
+    assert main.main(flags(tmp_path, "--phase", "check", "--method", "pix2pix")) == 1
+    assert "not trainable by pix2pix" in capsys.readouterr().out
+    assert main.main(flags(tmp_path, "--phase", "check", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["trainable"] is True
+    assert (tmp_path / "results" / "tiny" / "check" / "trainA.png").exists()
+    assert main.main(flags(tmp_path, "--phase", "check", "--dataset", "absent")) == 1
+    assert "absent" in capsys.readouterr().err

@@ -142,7 +142,7 @@ def test_a_run_with_evaluations_resumes_bit_for_bit(tmp_path, data):
 
 BAD = {
     "unknown metric": (["--metrics", "lpips"], 2, ["--metrics lpips", "kid, fid, l1"]),
-    "kid without weights": (["--metrics", "kid"], 1, ["cannot be downloaded", "--inception_weights FILE"]),
+    "kid without weights": (["--metrics", "kid"], 1, ["cannot be reached", "--inception_weights FILE"]),
     "missing weights file": (["--inception_weights", "absent.safetensors"], 1, ["absent.safetensors", "cannot be read"]),
     "labels of photographs": (["--metrics", "labels"], 2, ["labels", "no label maps"]),
 }

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
+import main
 from config import parse_arguments
 from dataset import open_training_data
 from engine import archive as archive_module
 from errors import ConfigError, DownloadError
 from tests.archives import make_special_tar, make_special_zip, make_tar, make_zip
-from tests.helpers import ROOT
+from tests.helpers import ROOT, TINY
 from tests.web_server import WebServer, answer, break_off
 from tools import fetch_dataset
 from tools.fetch_dataset import KNOWN, fetch
@@ -294,3 +295,28 @@ def test_errors_are_those_that_main_shows(server, tmp_path):
     server.script = [answer(404)]
     with pytest.raises(DownloadError):
         fetch("mine", tmp_path, server.url)
+
+
+# main.py --download
+
+
+def train(tmp_path: Path, *arguments: str) -> int:
+    where = ["--data_root", str(tmp_path / "data"), "--result_dir", str(tmp_path / "results"), "--device", "cpu"]
+    return main.main([*where, *TINY, "--iteration", "1", *arguments])
+
+
+def test_main_downloads_a_known_set_once(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(KNOWN, "horse2zebra", KNOWN["horse2zebra"]._replace(url=server.url))
+    assert train(tmp_path, "--dataset", "horse2zebra", "--download") == 0
+    assert (tmp_path / "results" / "horse2zebra" / "ugatit" / "checkpoints" / "latest").is_dir()
+    assert train(tmp_path, "--dataset", "horse2zebra", "--download", "--result_dir", str(tmp_path / "again")) == 0
+    assert len(server.ranges) == 1
+
+
+def test_main_without_the_network_or_an_account_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(KNOWN, "horse2zebra", KNOWN["horse2zebra"]._replace(url="http://127.0.0.1:9/horse2zebra.zip"))
+    assert train(tmp_path, "--dataset", "horse2zebra", "--download") == 1
+    assert "cannot be reached" in error(capsys)
+    assert train(tmp_path, "--dataset", "selfie2anime", "--download") == 2
+    assert "www.kaggle.com" in error(capsys)
+    assert not (tmp_path / "results").exists()

@@ -206,7 +206,7 @@ def test_a_failed_download_leaves_nothing_and_says_how_to_get_the_file(cache, mo
     serve(monkeypatch, served)
     with pytest.raises(WeightsError) as raised:
         load_inception(None, allow_download=True)
-    assert "fetch" in str(raised.value) and "\n" not in str(raised.value)
+    assert "--inception_weights" in str(raised.value) and "\n" not in str(raised.value)
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
