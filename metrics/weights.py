@@ -90,6 +90,10 @@ def _download(target: Path) -> None:
         state = _read(published, Inception())
         metadata = {"source": ADDRESS, "source_sha256": source_sha256, "arrays_sha256": arrays_sha256(state)}
         write_bytes(target, save(state, metadata))
+    except WeightsError as error:
+        raise WeightsError(
+            f"{ADDRESS} gave something else ({error}); name a copy of the file with --inception_weights FILE"
+        ) from error
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written ({error.strerror}); make room there, or {HOW_TO_GET}") from error
     finally:
