@@ -14,7 +14,8 @@ import argparse
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, get_type_hints
+from functools import partial
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, get_type_hints
 
 from errors import ConfigError
 
@@ -138,6 +139,11 @@ class Config:
         return ("A2B", "B2A")
 
     @property
+    def metric_names(self) -> Optional[List[str]]:
+        """The names in --metrics; None for all that can be computed."""
+        return None if self.metrics is None else [name.strip() for name in self.metrics.split(",")]
+
+    @property
     def best(self) -> Tuple[str, Tuple[str, ...]]:
         """Metric and directions of --keep_best."""
         name, _, direction = (self.keep_best or "").partition(":")
@@ -161,7 +167,7 @@ class Config:
         self._check_evaluation()
 
     def _check_evaluation(self) -> None:
-        unknown = [name for name in (self.metrics or METRICS[0]).split(",") if name not in METRICS]
+        unknown = [name for name in self.metric_names or () if name not in METRICS]
         if unknown:
             raise ConfigError(f"--metrics {self.metrics}: {unknown[0]!r} is not one of {', '.join(METRICS)}")
         if self.keep_best is None:
@@ -174,9 +180,9 @@ class Config:
                 f"--keep_best {self.keep_best}: this method translates {' and '.join(self.directions)}, not {directions[0]}"
             )
         if not self.eval_freq:
-            raise ConfigError(f"--keep_best {self.keep_best} needs evaluations: add --eval_freq N")
+            raise ConfigError(f"--keep_best {self.keep_best} needs evaluations: add --eval_freq N, or say --keep_best none")
         needed = name if name in METRICS else "labels"
-        if self.metrics is not None and needed not in self.metrics.split(","):
+        if self.metric_names is not None and needed not in self.metric_names:
             raise ConfigError(f"--keep_best {self.keep_best} needs --metrics {self.metrics},{needed}")
 
 
@@ -444,8 +450,14 @@ def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:
         described.update(type=_boolean, nargs="?", const=True, metavar="true|false")
     else:
         plain = {Optional[int]: int, Optional[str]: str}.get(type_hint, type_hint)
-        described.update(type=plain, metavar={int: "N", float: "X", str: "TEXT"}[plain])
+        described.update(
+            type=plain if plain is type_hint else partial(_optional, plain), metavar={int: "N", float: "X", str: "TEXT"}[plain]
+        )
     return described
+
+
+def _optional(plain: Callable[[str], Any], text: str) -> Any:
+    return None if text.lower() == "none" else plain(text)
 
 
 def _boolean(text: str) -> bool:
@@ -507,6 +519,7 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
     Raises:
         ConfigError: a typed flag differs from the run and may not; every such field is named.
     """
+    saved = _with_defaults(config, saved)
     changed = {name: getattr(config, name) for name in typed if name in saved and saved[name] != getattr(config, name)}
     kinds = {item.name: item.metadata["resume"] for item in dataclasses.fields(config)}
     refused = [name for name in changed if kinds[name] == "same"]
@@ -525,15 +538,25 @@ def merge_for_test(config: Config, typed: Sequence[str], saved: Dict[str, Any]) 
     """The checkpoint's configuration; only where to read, where to write, how to evaluate and the device come from this command.
 
     Raises:
-        ConfigError: a typed flag describes another architecture than the checkpoint has.
+        ConfigError: a typed flag describes another architecture than the checkpoint has, or belongs to training.
     """
+    saved = _with_defaults(config, saved)
     groups = {item.name: item.metadata["group"] for item in dataclasses.fields(config)}
+    in_training = [name for name in ("eval_freq", "keep_best") if name in typed]
+    if in_training:
+        raise ConfigError(f"--{in_training[0]} is for --phase train")
     wrong = [n for n in typed if groups[n] == NETWORKS and n in saved and saved[n] != getattr(config, n)]
     if wrong:
         listed = ", ".join(f"--{name} {getattr(config, name)} (it has {saved[name]})" for name in wrong)
         raise ConfigError(f"the checkpoint was trained with other networks than {listed}: leave these flags out")
     here = {"dataset", "data_root", "device", "num_workers", *(name for name in groups if groups[name] == EVALUATION)}
-    return _with_saved(config, saved, {name: getattr(config, name) for name in typed if name in here})
+    changes = {name: getattr(config, name) for name in typed if name in here}
+    return _with_saved(config, saved, {**changes, "eval_freq": 0, "keep_best": None})
+
+
+def _with_defaults(config: Config, saved: Dict[str, Any]) -> Dict[str, Any]:
+    """A saved configuration with the defaults of settings that are younger than it."""
+    return {**to_saved(type(config)()), **saved}
 
 
 def _with_saved(config: Config, saved: Dict[str, Any], changes: Dict[str, Any]) -> Config:

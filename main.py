@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from config import Config, merge_for_resume, merge_for_test, parse_arguments, refuse_test_flags, to_json
 from engine.cpu import configure_cpu
@@ -93,14 +94,15 @@ def train(config: Config, typed: List[str]) -> None:
         print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
         return None
     samples = data.samples()
-    evaluation = build_evaluation(config, run) if config.eval_freq else None
     method = build_method(config)
-    if checkpoint is not None:
-        method.restore(checkpoint)
-        print(f"resumed at iteration {method.iteration}")
-    run.create(to_json(config))
-    print(f"training {config.method} on {config.dataset} into {run.path}")
-    method.fit(data.batches, samples, run, evaluation and partial(assess, evaluation, run))
+    evaluate = partial(assess, build_evaluation(config, run), run.evaluation) if config.eval_freq else None
+    with run.only_one():
+        if checkpoint is not None:
+            method.restore(checkpoint)
+            print(f"resumed at iteration {method.iteration}")
+        run.create(to_json(config))
+        print(f"training {config.method} on {config.dataset} into {run.path}")
+        method.fit(data.batches, samples, run, evaluate)
     print(f"trained {method.iteration} iterations; translate the test images with --phase test")
     return None
 
@@ -110,6 +112,7 @@ def test(config: Config, typed: List[str]) -> None:
     from dataset import open_part
     from engine.run import RunFolder
     from engine.tester import translate_folder
+    from utils import write_bytes
 
     config, checkpoint = open_checkpoint(config, typed)
     if config.dry_run:
@@ -130,6 +133,7 @@ def test(config: Config, typed: List[str]) -> None:
                 f"{direction}: mean absolute error to the true counterparts {error.translated:.1f} of 255, of the untouched inputs "
                 f"{error.untouched:.1f}: ratio {error.translated / max(error.untouched, 1e-9):.3f}"
             )
+    write_bytes(run.translated, (json.dumps({"iteration": checkpoint.meta["iteration"]}) + "\n").encode())
     print(f"contact sheets: {' and '.join(str(run.test / f'contact_{direction}.png') for direction in parts)}")
     print(f"what the networks do: {' and '.join(str(run.test / f'grid_{direction}.png') for direction in parts)}")
     return None
@@ -138,27 +142,39 @@ def test(config: Config, typed: List[str]) -> None:
 def evaluate(config: Config, typed: List[str]) -> None:
     """--phase evaluate: score the translations of the test images, beside those of the untouched inputs."""
     from engine.run import RunFolder
-    from engine.trainer import open_log
 
     config, checkpoint = open_checkpoint(config, typed)
     if config.dry_run:
         return show(config)
     run = RunFolder(config.result_dir, config.dataset, config.method)
-    evaluation = build_evaluation(config, run)
     method = build_method(config)
+    evaluation = build_evaluation(config, run)
     method.restore_networks(checkpoint)
     method.iteration = checkpoint.meta["iteration"]
-    scores = assess(evaluation, run, method).scores
-    if not config.checkpoint:  # the run's latest: its logs end at this iteration
-        log = open_log(run, method.iteration)
-        log.write_scores(method.iteration, scores)
-        log.close()
-    print(f"written to {run.evaluation}")
+    name = Path(config.checkpoint).resolve().name if config.checkpoint else ""
+    file = run.path / f"evaluation_{name}.json" if name else run.evaluation
+    scores = assess(evaluation, file, method).scores
+    if not name:
+        log_scores(run, method.iteration, scores)
+    print(f"written to {file}")
     return None
 
 
-def assess(evaluation, run, method):
-    """Evaluate a method as it stands: print the scores, keep them in evaluation.json, and say what is to be logged."""
+def log_scores(run, iteration: int, scores: Dict[str, float]) -> None:
+    """Add scores to the run's logs, unless a training is writing them just now."""
+    from engine.trainer import open_log
+
+    try:
+        with run.only_one():
+            log = open_log(run)
+            log.write_scores(iteration, scores)
+            log.close()
+    except CheckpointError as error:
+        print(f"not logged: {error}", file=sys.stderr)
+
+
+def assess(evaluation, file: Path, method):
+    """Evaluate a method as it stands: print the scores, keep them in `file`, and say what is to be logged."""
     from tqdm import tqdm
 
     from engine.trainer import Assessment
@@ -167,7 +183,7 @@ def assess(evaluation, run, method):
     report = evaluation(method)
     tqdm.write(f"iteration {method.iteration} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
     tqdm.write(report.table())
-    write_bytes(run.evaluation, report.to_json(iteration=method.iteration, **evaluation.settings).encode())
+    write_bytes(file, report.to_json(iteration=method.iteration, **evaluation.settings).encode())
     return Assessment(report.flat(), evaluation.merit(report))
 
 

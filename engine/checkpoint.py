@@ -53,7 +53,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
         self.folder, self.keep = Path(folder), keep
-        self.latest = self.folder / LATEST
+        self.latest, self.best = self.folder / LATEST, self.folder / BEST
 
     def save(self, checkpoint: Checkpoint, periodic: bool = False) -> None:
         """Write `latest` and, where `periodic`, step_ITERATION as well.
@@ -94,7 +94,7 @@ class CheckpointFolder:
     def save_best(self, checkpoint: Checkpoint) -> None:
         """Write `best`. Raises as `save` does."""
         with self._writing(checkpoint) as written:
-            _put_in_place(written, self.folder / BEST)
+            _put_in_place(written, self.best)
 
     def newest_valid(self, method: Optional[str] = None) -> Tuple[Optional[Checkpoint], List[str]]:
         """The valid checkpoint of the highest iteration, or None where there is none at all; and why others were passed over.

@@ -25,14 +25,15 @@ SECONDS_BETWEEN_LINES = 60
 class RunLog:
     """metrics.jsonl and the VisualDL log of a run, at the true iteration.
 
-    Both are cut back to `iteration` when they are opened, so that after a resume they go on without gaps or doubled points. Each
-    entry is on disk before the next iteration begins.
+    With `iteration` both are cut back to it when they are opened, so that after a resume they go on without gaps or doubled points.
+    Each entry is on disk before the next iteration begins.
     """
 
-    def __init__(self, metrics: Path, log: Path, iteration: int) -> None:
+    def __init__(self, metrics: Path, log: Path, iteration: Optional[int] = None) -> None:
         self.metrics = metrics
-        _cut_metrics(metrics, iteration)
-        _cut_records(log / RECORDS, iteration)
+        if iteration is not None:
+            _cut_metrics(metrics, iteration)
+            _cut_records(log / RECORDS, iteration)
         with contextlib.redirect_stdout(io.StringIO()):  # it announces that it appends
             self._writer = LogWriter(str(log), file_name=RECORDS)
 

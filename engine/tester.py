@@ -46,14 +46,14 @@ def translate_folder(
     errors: List[Errors] = []
     for index, name in enumerate(tqdm(names, desc=direction, unit="image", dynamic_ncols=True, disable=None)):
         sample = read(index)
-        output, rows = method.evaluate(direction, sample)
+        output, rows = method.render(direction, sample)
         translated = to_image(output[0])
         strip = strips(rows, sample.image.shape[-1])[0]
         write_image(folder / direction / targets[name], translated)
         write_image(folder / "grid" / direction / targets[name], strip)
         if n_answers > 1:
             stem = targets[name][: -len(".png")]
-            answers = [output] + [method.evaluate(direction, sample, draw).output for draw in range(1, n_answers)]
+            answers = [output] + [method.render(direction, sample, draw).output for draw in range(1, n_answers)]
             for number, answer in enumerate(answers, 1):
                 write_image(folder / "answers" / direction / f"{stem}_{number}.png", to_image(answer[0]))
         stack = [to_image(sample.image), translated]

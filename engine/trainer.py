@@ -16,7 +16,7 @@ from engine.device import machine
 from engine.logger import Progress, RunLog
 from engine.run import RunFolder, cannot_write
 from engine.signals import StopRequest
-from errors import CheckpointError, Interrupted, TrainingError
+from errors import CheckpointError, Interrupted, TrainingError, UserError
 from utils import Row, Sample, labelled_grid, strips, write_image
 
 Batch = Mapping[str, np.ndarray]
@@ -156,7 +156,7 @@ class Trainer:
             batches: gives the batches of iterations first..last.
             samples: for each direction the columns of its sample grid.
             run: where everything is written.
-            evaluate: called every config.eval_freq iterations.
+            evaluate: called every config.eval_freq iterations; None where that is 0.
 
         Raises:
             TrainingError: a loss or a weight is not finite.
@@ -164,6 +164,8 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM; the state is saved.
         """
         config, checkpoints = self.config, CheckpointFolder(run.checkpoints, self.config.keep)
+        if not checkpoints.best.is_dir():
+            self.best = {}
         log = open_log(run, self.iteration)
         progress = Progress(self.iteration, config.iteration)
         window_started = last_step = time.monotonic()
@@ -183,9 +185,9 @@ class Trainer:
                         self._write_log(log, speed)
                         self._write_samples(log, samples, run)
                         window_started, window_first = time.monotonic(), self.iteration
-                    if evaluate is not None and config.eval_freq and self.iteration % config.eval_freq == 0:
+                    if evaluate is not None and self.iteration % config.eval_freq == 0:
                         started = time.monotonic()
-                        self._assess(evaluate(self), log, checkpoints)
+                        self._assess(evaluate, log, checkpoints)
                         window_started += time.monotonic() - started
                     periodic = self.iteration % config.save_freq == 0
                     last = self.iteration == config.iteration
@@ -223,13 +225,18 @@ class Trainer:
         log.write(self.iteration, means, speed, self.statistics())
         self._loss_sums, self._loss_count = {}, 0
 
-    def _assess(self, assessment: Assessment, log: RunLog, checkpoints: CheckpointFolder) -> None:
-        """Log an evaluation, and keep this state where it is the best so far."""
-        log.write_scores(self.iteration, assessment.scores)
+    def _assess(self, evaluate: Callable[[Trainer], Assessment], log: RunLog, checkpoints: CheckpointFolder) -> None:
+        """Evaluate, log the scores, and keep this state where it is the best so far."""
+        try:
+            scores, merit = evaluate(self)
+        except UserError:
+            checkpoints.save(self.state())  # the training so far shall not be lost with it
+            raise
+        log.write_scores(self.iteration, scores)
         kind = self.config.keep_best
         earlier = self.best.get("merit") if self.best.get("kind") == kind else None
-        if assessment.merit is not None and (earlier is None or assessment.merit < earlier):
-            self.best = {"kind": kind, "merit": assessment.merit, "iteration": self.iteration}
+        if merit is not None and np.isfinite(merit) and (earlier is None or merit < earlier):
+            self.best = {"kind": kind, "merit": merit, "iteration": self.iteration}
             checkpoints.save_best(self.state())
 
     def _write_samples(self, log: RunLog, samples: Mapping[str, Sequence[Sample]], run: RunFolder) -> None:
@@ -242,12 +249,12 @@ class Trainer:
         """Labelled rows of `translate`, one column a sample."""
         columns, labels = [], []
         for sample in samples:
-            rows = self.evaluate(direction, sample).rows
+            rows = self.render(direction, sample).rows
             columns += strips(rows, sample.image.shape[-1])
             labels = [row.label for row in rows]
         return labelled_grid(columns, labels)
 
-    def evaluate(self, direction: str, sample: Sample, draw: int = 0) -> Translation:
+    def render(self, direction: str, sample: Sample, draw: int = 0) -> Translation:
         """`translate` of one sample, in evaluation mode and without a graph; `draw` numbers the noise, where there is any."""
         self.set_training(False)
         self._seed(-1 - draw)
@@ -256,7 +263,7 @@ class Trainer:
             return self.translate(direction, paddle.to_tensor(sample.image[None]), truth)
 
     def output(self, direction: str, image: np.ndarray) -> np.ndarray:
-        """`generate` of one image (C, H, W) in [-1, 1], as `evaluate` has it."""
+        """`generate` of one image (C, H, W) in [-1, 1], as `render` has it."""
         self.set_training(False)
         self._seed(-1)
         with paddle.no_grad():
@@ -338,8 +345,8 @@ def _below(arrays: Arrays, prefix: str) -> Arrays:
     return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def open_log(run: RunFolder, iteration: int) -> RunLog:
-    """The run's log, cut back to `iteration`. Raises CheckpointError where it cannot be written."""
+def open_log(run: RunFolder, iteration: Optional[int] = None) -> RunLog:
+    """The run's log, cut back to `iteration`, if it is given. Raises CheckpointError where it cannot be written."""
     try:
         return RunLog(run.metrics, run.log, iteration)
     except OSError as error:

@@ -12,12 +12,12 @@ import numpy as np
 
 from config import BEST, Config
 from errors import ConfigError, WeightsError
-from metrics.distances import KID, fid, kid
+from metrics.distances import fid, kid
 from metrics.features import FeatureKey, cached_features, extract_features, images_sha256
 from metrics.inception import Inception
-from metrics.paired import PALETTE_IMAGES, PairedScores, find_palette
+from metrics.paired import PALETTE_IMAGES, SSIM_SIDE, PairedScores, find_palette
 from metrics.weights import load_inception
-from utils import TestSet, to_image
+from utils import TestSet, to_colour, to_image
 
 PAIRED_METRICS = ("l1", "psnr", "ssim", "labels")
 # The scores of label maps, by the name that --metrics gives them.
@@ -99,45 +99,55 @@ class Evaluation:
     def __init__(self, config: Config, test_sets: Mapping[str, TestSet], cache: Path) -> None:
         self.config, self.test_sets, self.cache = config, test_sets, cache
         self.not_computed: Dict[str, str] = {}
-        self.notes: List[str] = []
         self.network: Optional[Inception] = None
         self.weights = ""
         self.palettes: Dict[str, Optional[np.ndarray]] = {}
+        self._paired_names = [name for name in ("l1", "psnr", "ssim") if self._wants(name)]
         self._untouched: Dict[str, Scores] = {}
         self._features: Dict[str, np.ndarray] = {}
         for direction, test_set in test_sets.items():
             self._look_at_truths(direction, test_set)
-        if self._wants("kid") or self._wants("fid"):
+        if (self._wants("kid") or self._wants("fid")) and self._has_enough_images():
             self._load_network()
 
     def _wants(self, name: str) -> bool:
-        return self.config.metrics is None or name in self.config.metrics.split(",")
+        return self.config.metric_names is None or name in self.config.metric_names
 
     def _named(self) -> List[str]:
         """Metrics that were asked for by name: what cannot be had is then an error."""
         best = [self.config.best[0]] if self.config.keep_best else []
-        return [*(self.config.metrics.split(",") if self.config.metrics else []), *(METRIC_OF.get(name, name) for name in best)]
+        return [*(self.config.metric_names or []), *(METRIC_OF.get(name, name) for name in best)]
 
     def _look_at_truths(self, direction: str, test_set: TestSet) -> None:
         """Find out whether there are true counterparts, and whether they are label maps."""
         looked_at = range(min(PALETTE_IMAGES, test_set.count))
         truths = [test_set.read(index).truth for index in looked_at] if test_set.read(0).truth is not None else []
-        if not truths and any(self._wants(name) for name in PAIRED_METRICS):
-            self.not_computed["l1, psnr, ssim"] = (
-                "the test images have no true counterparts (docs/data.md says how to declare them)"
-            )
-        self.palettes[direction] = find_palette([to_image(truth) for truth in truths]) if self._wants("labels") else None
-        wrong = [name for name in self._named() if name in PAIRED_METRICS and not truths]
-        if wrong:
-            raise ConfigError(
-                f"--metrics, --keep_best: {', '.join(wrong)} cannot be had for {self.config.dataset}: its test images have no true "
-                "counterparts; choose kid or fid"
-            )
+        names = ", ".join(name for name in PAIRED_METRICS if self._wants(name))
+        if names and not truths:
+            self._cannot(names, "its test images have no true counterparts (docs/data.md says how to declare them)")
+        elif self._wants("ssim") and self.config.img_size < SSIM_SIDE:
+            self._cannot("ssim", f"its window is {SSIM_SIDE} pixels wide, the images {self.config.img_size}")
+            self._paired_names = [name for name in self._paired_names if name != "ssim"]
+        pictures = [to_colour(to_image(truth)) for truth in truths]
+        self.palettes[direction] = find_palette(pictures) if self._wants("labels") else None
         if "labels" in self._named() and self.palettes[direction] is None:
             raise ConfigError(
                 f"--metrics, --keep_best: labels cannot be had for {direction} of {self.config.dataset}: its true images are no "
                 "label maps of few flat colours; choose l1, psnr or ssim"
             )
+
+    def _has_enough_images(self) -> bool:
+        """Whether KID and FID are defined. Raises ConfigError where they were asked for by name and are not."""
+        fewest = min(min(test_set.count, test_set.real_count) for test_set in self.test_sets.values())
+        if fewest < 2:
+            self._cannot("kid, fid", f"they need at least 2 images in each test folder, and one has {fewest}")
+        return fewest >= 2
+
+    def _cannot(self, names: str, reason: str) -> None:
+        """Note what is not computed. Raises ConfigError where it was asked for by name."""
+        if set(names.split(", ")) & set(self._named()):
+            raise ConfigError(f"--metrics, --keep_best: no {names} for {self.config.dataset}: {reason}")
+        self.not_computed[names] = reason
 
     def _load_network(self) -> None:
         file = self.config.inception_weights
@@ -170,17 +180,31 @@ class Evaluation:
 
     def __call__(self, method: Translator) -> Report:
         """Translate the test set and score it."""
-        self.notes = []
         scores = {}
         for direction, test_set in self.test_sets.items():
             scores[direction] = {
                 "translated": self._translated(method, direction, test_set),
                 "untouched": self._score_untouched(direction, test_set),
             }
-        return Report(scores, self.not_computed, self.notes)
+        return Report(scores, self.not_computed, self._notes(scores))
+
+    def _notes(self, scores: Dict[str, Dict[str, Scores]]) -> List[str]:
+        """What a reader of these KIDs should know."""
+        values = [row["kid"] for rows in scores.values() for row in rows.values() if "kid" in row]
+        if not values:
+            return []
+        counts = [count for test_set in self.test_sets.values() for count in (test_set.count, test_set.real_count)]
+        size, notes = self.config.kid_subset_size, []
+        if min(counts) < size:
+            notes.append(f"KID: subsets of {min(counts)} instead of {size} images: the test set has no more")
+        if max(counts) <= size and min(counts) == max(counts):
+            notes.append("KID: every subset is the whole of both sets, so ± 0 says nothing; a smaller --kid_subset_size does")
+        if min(values) < 0:
+            notes.append("KID below 0: the estimate is unbiased, so where two sets are alike it falls on either side of 0")
+        return notes
 
     def _translated(self, method: Translator, direction: str, test_set: TestSet) -> Scores:
-        paired = PairedScores(self.palettes[direction])
+        paired = PairedScores(self.palettes[direction], self._paired_names)
 
         def outputs() -> Iterator[np.ndarray]:
             for sample in map(test_set.read, range(test_set.count)):
@@ -192,23 +216,18 @@ class Evaluation:
         if self.network is None:
             for _ in outputs():
                 pass
-            return self._chosen(paired)
+            return paired.result()
         features = extract_features(self.network, outputs(), test_set.count, label=f"{direction} features")
-        return {**self._distances(features, self._real_features(direction)), **self._chosen(paired)}
-
-    def _chosen(self, paired: PairedScores) -> Scores:
-        """The paired scores that were asked for; none where there are no pairs."""
-        found = paired.result()
-        return {name: value for name, value in found.items() if self._wants(METRIC_OF.get(name, name))}
+        return {**self._distances(features, self._real_features(direction)), **paired.result()}
 
     def _score_untouched(self, direction: str, test_set: TestSet) -> Scores:
         """What doing nothing scores: the inputs as they are."""
         if direction not in self._untouched:
-            paired = PairedScores(self.palettes[direction])
+            paired = PairedScores(self.palettes[direction], self._paired_names)
             for sample in map(test_set.read, range(test_set.count)):
                 if sample.truth is not None:
                     paired.add(to_image(sample.image), to_image(sample.truth))
-            scores = self._chosen(paired)
+            scores = paired.result()
             if self.network is not None:
                 inputs = self._kept_features(direction[0], test_set.count, lambda i: to_image(test_set.read(i).image))
                 scores = {**self._distances(inputs, self._real_features(direction)), **scores}
@@ -221,22 +240,9 @@ class Evaluation:
             config = self.config
             found = kid(features, real, config.kid_subsets, config.kid_subset_size, config.kid_seed)
             scores.update(kid=found.mean, kid_std=found.std)
-            self._explain(found)
         if self._wants("fid"):
             scores["fid"] = fid(features, real)
         return scores
-
-    def _explain(self, found: KID) -> None:
-        notes = []
-        if found.shrunk:
-            notes.append(
-                f"KID: subsets of {found.subset_size} instead of {self.config.kid_subset_size} images: the test set has no more"
-            )
-        if found.std == 0:
-            notes.append("KID: every subset is the whole of both sets, so ± 0 says nothing; a smaller --kid_subset_size does")
-        if found.mean < 0:
-            notes.append("KID below 0: the estimate is unbiased, so where two sets are alike it falls on either side of 0")
-        self.notes += [note for note in notes if note not in self.notes]
 
     def _real_features(self, direction: str) -> np.ndarray:
         test_set = self.test_sets[direction]

@@ -8,6 +8,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from errors import DataError
+from utils import to_colour
 
 SSIM_SIDE = 11  # of its Gaussian window, in pixels
 # A palette: neighbours this near are flat ground and not an edge; colours this near are one class; and what a class must cover.
@@ -22,12 +23,14 @@ class PairedScores:
 
     Args:
         palette: the colours (K, 3) of label maps; None for other pictures.
+        names: which of l1, psnr and ssim to compute.
     """
 
-    def __init__(self, palette: Optional[np.ndarray] = None) -> None:
+    def __init__(self, palette: Optional[np.ndarray] = None, names: Sequence[str] = ("l1", "psnr", "ssim")) -> None:
         self.palette = palette
-        self._measured: Dict[str, List[float]] = {"l1": [], "psnr": [], "ssim": []}
+        self._measured: Dict[str, List[float]] = {name: [] for name in names}
         self._confusion = 0 if palette is None else np.zeros((len(palette), len(palette)), np.int64)
+        self._count = 0
 
     def add(self, output: np.ndarray, truth: np.ndarray) -> None:
         """Compare one pair.
@@ -38,13 +41,11 @@ class PairedScores:
         """
         if output.shape != truth.shape:
             raise ValueError(f"a pair compares {output.shape} with {truth.shape}")
-        if min(truth.shape[:2]) < SSIM_SIDE:
-            raise DataError(f"SSIM needs images of at least {SSIM_SIDE}x{SSIM_SIDE}, not {truth.shape[1]}x{truth.shape[0]}")
-        self._measured["l1"].append(mean_absolute_difference(output, truth))
-        self._measured["psnr"].append(peak_signal_to_noise(output, truth))
-        self._measured["ssim"].append(similarity(output, truth))
+        self._count += 1
+        for name, values in self._measured.items():
+            values.append(MEASURES[name](output, truth))
         if self.palette is not None:
-            classes = (nearest_class(image, self.palette) for image in (output, truth))
+            classes = (nearest_class(to_colour(image), self.palette) for image in (output, truth))
             self._confusion += confusion(*classes, len(self.palette))
 
     def result(self) -> Dict[str, float]:
@@ -58,7 +59,7 @@ class PairedScores:
             al. 2015): every pixel takes the class of its nearest palette colour; pixels are counted over all images, and classes
             that the truths do not have are left out of the means.
         """
-        if not self._measured["l1"]:
+        if not self._count:
             return {}
         scores = {name: float(np.mean(values)) for name, values in self._measured.items()}
         return scores if self.palette is None else {**scores, **class_scores(self._confusion)}
@@ -76,9 +77,14 @@ def peak_signal_to_noise(output: np.ndarray, truth: np.ndarray) -> float:
 
 
 def similarity(output: np.ndarray, truth: np.ndarray) -> float:
-    """SSIM of two (H, W, C) uint8 images, 1 where they are equal."""
+    """SSIM of two (H, W, C) uint8 images, 1 where they are equal. Raises DataError where they are below 11x11."""
+    if min(truth.shape[:2]) < SSIM_SIDE:
+        raise DataError(f"SSIM needs images of at least {SSIM_SIDE}x{SSIM_SIDE}, not {truth.shape[1]}x{truth.shape[0]}")
     settings = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=2)
     return float(structural_similarity(output, truth, **settings))
+
+
+MEASURES = {"l1": mean_absolute_difference, "psnr": peak_signal_to_noise, "ssim": similarity}
 
 
 # Label maps

@@ -8,9 +8,7 @@ held against it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
@@ -19,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from errors import UserError, WeightsError
+from metrics.cache import inception_cache
 from metrics.inception import Inception
 from metrics.pdparams import read_state
 from utils import write_bytes
 
 ADDRESS = "https://paddlegan.bj.bcebos.com/InceptionV3.pdparams"
-CACHE_NAME = "inception.safetensors"
 HOW_TO_GET = f"fetch {ADDRESS} and name the file with --inception_weights FILE"
 # Parts of the published networks that lie behind the features, and PyTorch's counters.
 UNUSED = re.compile(r"(fc|AuxLogits)\..*|.*\.num_batches_tracked")
@@ -46,7 +44,7 @@ def load_inception(weights: Optional[Path], allow_download: bool) -> Tuple[Incep
     Raises:
         WeightsError: there are no weights, or they are damaged or another network's.
     """
-    path = weights or cache_folder() / CACHE_NAME
+    path = weights or inception_cache()
     if weights is None and not path.exists():
         if not allow_download:
             raise WeightsError(f"{path}: the Inception weights are not there; {HOW_TO_GET}")
@@ -55,16 +53,6 @@ def load_inception(weights: Optional[Path], allow_download: bool) -> Tuple[Incep
     state = _read(path, network)
     network.set_state_dict(state)
     return network, arrays_sha256(state)
-
-
-def cache_folder() -> Path:
-    """Where this project keeps what it downloads for the user: ~/.cache/ugatit-paddle, or where the system has it instead."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.join("~", "AppData", "Local")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        base = base if os.path.isabs(base) else os.path.join("~", ".cache")  # a relative one is to be ignored
-    return Path(os.path.expanduser(base)) / "ugatit-paddle"
 
 
 def arrays_sha256(arrays: Arrays) -> str:

@@ -86,7 +86,17 @@ def test_the_printed_ratio_is_that_of_the_written_pictures(tmp_path, small, caps
 def test_nothing_is_drawn_into_a_folder_of_somebody_else(tmp_path, small):
     folder = draw_dataset(tmp_path / "data", "portraits", train=1, test=0)
     assert portraits(tmp_path, *TINY, "--iteration", "1") == 0
+    (folder / "dataset.json").write_text(json.dumps({"test_pairs": True}))
+    draw_demo_data.draw_missing(folder, paired=True)
     assert counts(folder) == {"trainA": 1, "trainB": 2}
+
+
+def test_the_other_layout_shows_the_same_faces_of_the_same_size(tmp_path, small):
+    folder = tmp_path / "portraits"
+    draw_demo_data.draw_dataset(folder, size=48, seed=3, train=1, test=2, workers=1)
+    draw_demo_data.draw_missing(folder, paired=True, workers=1)
+    halves = [read_image(folder / part / "00001.png") for part in ("testA", "testB")]
+    assert (read_image(folder / "test" / "00001.png") == np.concatenate(halves, 1)).all()
 
 
 def test_a_part_that_was_removed_is_drawn_again(tmp_path, small):

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from visualdl import LogReader
 
 import main
+from engine.run import RunFolder
+from errors import DataError
 from metrics.distances import fid, kid
 from metrics.inception import Inception
 from metrics.weights import arrays_sha256
@@ -96,8 +98,8 @@ def test_evaluations_in_training_and_the_best_checkpoint(tmp_path, data):
     assert best["iteration"] == min(lines, key=lambda line: line["A2B/l1"])["iteration"]
     assert evaluation(run)["iteration"] == 4
     assert main.main(flags(tmp_path, "--phase", "evaluate", *PAIRED, "--checkpoint", str(run / "checkpoints" / "best"))) == 0
-    found = evaluation(run)
-    assert found["iteration"] == best["iteration"]
+    found = json.loads((run / "evaluation_best.json").read_text())
+    assert found["iteration"] == best["iteration"] and evaluation(run)["iteration"] == 4
     assert found["scores"]["A2B"]["translated"]["l1"] == pytest.approx(min(line["A2B/l1"] for line in lines))
     assert len(scores_in(run)) == 4, "an older checkpoint leaves the run's log alone"
 
@@ -140,11 +142,82 @@ def test_a_run_with_evaluations_resumes_bit_for_bit(tmp_path, data):
     assert best[0] == best[1] and best[0]["kind"] == "l1"
 
 
+def test_an_evaluation_that_fails_costs_no_training(tmp_path, data, capsys, monkeypatch):
+    def fail(*_):
+        raise DataError("testA/1.png: not a readable image")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("metrics.evaluation.Evaluation.__call__", fail)
+        assert main.main(flags(tmp_path, *TINY, *PAIRED, "--eval_freq", "2", "--iteration", "3")) == 1
+    assert "1.png" in capsys.readouterr().err
+    assert main.main(flags(tmp_path, "--resume")) == 0
+    assert "resumed at iteration 2" in capsys.readouterr().out
+
+
+def test_a_damaged_test_image_is_said_before_the_first_step(tmp_path, data, capsys):
+    (data / "testA" / "1.png").write_bytes(b"not an image")
+    assert main.main(flags(tmp_path, *TINY, *PAIRED, "--sample_count", "1", "--eval_freq", "2", "--iteration", "3")) == 1
+    assert "1.png" in capsys.readouterr().err and not run_folder(tmp_path).exists()
+
+
+def test_the_best_checkpoint_s_flags_stay_with_the_training(tmp_path, data, capsys):
+    arguments = [*TINY, *OFTEN, "--keep_best", "l1", "--iteration", "1"]
+    assert main.main(flags(tmp_path, *arguments)) == 0
+    assert main.main(flags(tmp_path, "--phase", "evaluate", "--metrics", "psnr")) == 0
+    assert set(evaluation(run_folder(tmp_path))["scores"]["A2B"]["translated"]) == {"psnr"}
+    assert main.main(flags(tmp_path, "--resume", "--iteration", "2", "--eval_freq", "0", "--keep_best", "none")) == 0
+    capsys.readouterr()
+    assert main.main(flags(tmp_path, "--phase", "evaluate", "--keep_best", "l1")) == 2
+    assert "--keep_best is for --phase train" in capsys.readouterr().err
+
+
+def test_scoring_leaves_the_logs_of_a_training_alone(tmp_path, data, capsys):
+    """Neither the lines after the latest checkpoint are cut, nor is anything written while a training holds the run."""
+    assert main.main(flags(tmp_path, *TINY, "--print_freq", "1", "--iteration", "2")) == 0
+    run = run_folder(tmp_path)
+    with open(run / "metrics.jsonl", "a") as stream:
+        stream.write('{"iteration": 3, "G_total": 1.0}\n')
+    before = read_metrics(run)
+    with RunFolder(str(tmp_path / "results"), "tiny", "ugatit").only_one():
+        assert main.main(flags(tmp_path, "--phase", "evaluate", *PAIRED)) == 0
+        assert "not logged" in capsys.readouterr().err and read_metrics(run) == before
+        assert main.main(flags(tmp_path, "--resume", "--iteration", "4")) == 1
+        assert "another process is working on this run" in capsys.readouterr().err
+    assert main.main(flags(tmp_path, "--phase", "evaluate", *PAIRED)) == 0
+    after = read_metrics(run)
+    assert after[:-1] == before and after[-1]["iteration"] == 2 and "A2B/l1" in after[-1]
+
+
+def test_grey_label_maps(tmp_path):
+    folder = draw_pairs(tmp_path / "data")
+    labels = np.zeros((32, 32, 1), np.uint8)
+    labels[:, 16:] = 200
+    for part in ("train", "test"):
+        for file in (folder / part).iterdir():
+            photograph = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
+            write_image(file, np.hstack([photograph, labels]))
+    arguments = ["--method", "pix2pix", "--img_size", "32", "--img_ch", "1", "--ch", "2", "--n_layers_D", "1", "--iteration", "1"]
+    assert main.main(flags(tmp_path, *arguments)) == 0
+    assert main.main(flags(tmp_path, "--method", "pix2pix", "--phase", "evaluate")) == 0
+    scores = evaluation(tmp_path / "results" / "tiny" / "pix2pix")["scores"]["A2B"]["translated"]
+    assert {"l1", "psnr", "ssim", "pixel_accuracy", "class_accuracy", "class_iou"} == set(scores)
+
+
+def test_images_below_the_window_of_ssim(tmp_path, capsys):
+    draw_pairs(tmp_path / "data")
+    arguments = ["--method", "pix2pix", "--img_size", "8", "--ch", "2", "--n_layers_D", "1", "--iteration", "1"]
+    assert main.main(flags(tmp_path, *arguments)) == 0
+    assert main.main(flags(tmp_path, "--method", "pix2pix", "--phase", "evaluate")) == 0
+    found = evaluation(tmp_path / "results" / "tiny" / "pix2pix")
+    assert "window is 11 pixels" in found["not_computed"]["ssim"] and "l1" in found["scores"]["A2B"]["translated"]
+
+
 BAD = {
+    "empty metrics": (["--metrics", ""], 2, ["--metrics", "'' is not one of"]),
     "unknown metric": (["--metrics", "lpips"], 2, ["--metrics lpips", "kid, fid, l1"]),
     "kid without weights": (["--metrics", "kid"], 1, ["cannot be reached", "--inception_weights FILE"]),
     "missing weights file": (["--inception_weights", "absent.safetensors"], 1, ["absent.safetensors", "cannot be read"]),
-    "labels of photographs": (["--metrics", "labels"], 2, ["labels", "no label maps"]),
+    "labels of photographs": (["--metrics", "labels"], 2, ["labels", "label maps"]),
 }
 
 
@@ -235,7 +308,7 @@ def test_kid_and_fid_with_weights(tmp_path, data, weights, capsys, monkeypatch):
     assert found["scores"]["A2B"]["translated"]["fid"] == pytest.approx(fid(translated, real))
     assert found["scores"]["A2B"]["untouched"]["kid"] == pytest.approx(kid(computed["real A features"], real).mean)
     assert any("subsets of 3 instead of 1000" in note for note in found["notes"])
-    assert "KID x100" in out and "±" in out and set(found["not_computed"]) == {"l1, psnr, ssim"}
+    assert "KID x100" in out and "±" in out and set(found["not_computed"]) == {"l1, psnr, ssim, labels"}
     assert found["inception_weights"]
 
     # Features of the real images are kept for all runs of this data set.
@@ -259,10 +332,10 @@ def test_kid_and_fid_with_weights(tmp_path, data, weights, capsys, monkeypatch):
 def test_too_few_images_for_kid(tmp_path, data, weights, capsys):
     for domain in "AB":
         (data / f"test{domain}" / "1.png").unlink()
-    assert main.main(flags(tmp_path, *TINY, "--iteration", "1")) == 0
-    capsys.readouterr()
-    assert main.main(flags(tmp_path, "--phase", "evaluate", "--inception_weights", str(weights))) == 1
-    assert "KID needs at least 2 images" in capsys.readouterr().err
+    assert main.main(flags(tmp_path, *TINY, *OFTEN, "--iteration", "1", "--inception_weights", str(weights))) == 0
+    assert "kid, fid: not computed: they need at least 2 images" in capsys.readouterr().out
+    assert main.main(flags(tmp_path, "--phase", "evaluate", "--metrics", "kid", "--inception_weights", str(weights))) == 2
+    assert "at least 2 images" in capsys.readouterr().err
 
 
 def test_weights_with_changed_bytes(tmp_path, data, weights, capsys):

@@ -375,7 +375,7 @@ def test_cyclegan_translates_with_the_right_generator():
     method.set_training(False)
     for direction, generator in (("A2B", method.G_A), ("B2A", method.G_B)):
         expected = generator(paddle.to_tensor(image[None])).numpy()
-        translation = method.evaluate(direction, Sample(image))
+        translation = method.render(direction, Sample(image))
         assert (translation.output == expected).all()
         assert [row.label for row in translation.rows] == {
             "A2B": ["real_A", "fake_B", "rec_A", "idt_B"],

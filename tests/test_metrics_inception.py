@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from errors import DataError, WeightsError
-from metrics import weights as weights_module
+from metrics.cache import cache_folder
 from metrics.features import extract_features
 from metrics.inception import Inception, interpolation, resize
-from metrics.weights import ADDRESS, arrays_sha256, cache_folder, load_inception
+from metrics.weights import ADDRESS, arrays_sha256, load_inception
 from tools import golden_metrics
 from tools.golden_metrics import RESIZE_SAMPLE, drawn_images, random_weights
 
@@ -211,12 +211,12 @@ def test_a_failed_download_leaves_nothing_and_says_how_to_get_the_file(cache, mo
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights_module.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("HOME", str(tmp_path))
     for given, expected in (("/x/y", "/x/y"), ("relative", f"{tmp_path}/.cache"), ("", f"{tmp_path}/.cache")):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
         assert cache_folder().as_posix() == f"{expected}/ugatit-paddle"
-    monkeypatch.setattr(weights_module.sys, "platform", "win32")
+    monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "AppData"))
     assert cache_folder() == tmp_path / "AppData" / "ugatit-paddle"
 

@@ -53,7 +53,7 @@ def test_each_generator_sees_its_real_images_once_and_evaluation_builds_no_graph
     assert sorted(images) == [1, 1, 2, 2], "source and target together, then the fake"
     outputs = []
     method.genA2B.register_forward_post_hook(lambda layer, inputs, result: outputs.append(result[0].stop_gradient))
-    method.evaluate("A2B", Sample(batch()["real_A"][0]))
+    method.render("A2B", Sample(batch()["real_A"][0]))
     assert outputs == [True]
 
 

@@ -135,7 +135,9 @@ def draw_missing(folder: Path, paired: bool, workers: int = 2) -> None:
         OSError: a file cannot be written. Half-drawn parts are removed.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / DESCRIPTION).is_file():
+    try:
+        size, seed = _drawn_as(folder) if folder.exists() else (DRAWN_SIZE, 0)
+    except (OSError, ValueError, KeyError, TypeError):
         return
     files = [file for file in plan(**DRAWN, paired=paired) if not (folder / _part(file)).is_dir()]
     if not files:
@@ -144,11 +146,18 @@ def draw_missing(folder: Path, paired: bool, workers: int = 2) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(files), unit="image", dynamic_ncols=True, disable=None)
     with bar, _draft(folder) as draft:
-        _draw_files(draft, files, DRAWN_SIZE, 0, lambda done, _: bar.update(done - bar.n), workers)
+        _draw_files(draft, files, size, seed, lambda done, _: bar.update(done - bar.n), workers)
         folder.mkdir(exist_ok=True)
         (draft / DESCRIPTION).replace(folder / DESCRIPTION)
         for part in sorted({_part(file) for file in files}):
-            (draft / part).rename(folder / part)
+            if not (folder / part).is_dir():  # another process may have drawn it meanwhile
+                (draft / part).rename(folder / part)
+
+
+def _drawn_as(folder: Path) -> tuple[int, int]:
+    """Size and seed of a set that this module has drawn. Raises OSError, ValueError, KeyError or TypeError for any other folder."""
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    return int(description["size"]), int(description["seed"])
 
 
 def _part(file: File) -> str:

@@ -20,18 +20,21 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from config import Config, parse_arguments
 from engine.checkpoint import read_meta
 from engine.cpu import available_cores
 from engine.run import RunFolder
 from errors import CheckpointError, Interrupted, TrainingError, UserError
+from metrics.cache import inception_cache
 from tools import report
 from tools.draw_demo_data import NAME, draw_missing
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 ROOT = Path(__file__).resolve().parents[1]
+# On the demo set: the paper's balance of cycle and identity losses, which the preset has not.
+BALANCE = ["--identity_weight", "10"]
 # U-GAT-IT's table 1.
 NORMS = {f"ugatit_{norm}": ["--decoder_norm", norm] for norm in ("in", "ln", "adain")}
 WITHOUT_CAM = {"ugatit_no_cam": ["--no_generator_cam", "--no_discriminator_cam"]}
@@ -51,7 +54,12 @@ SUITES = {
         "portraits",
         # Equal budgets, whatever the presets say.
         ["--preset", "demo", "--iteration", "3000", "--print_freq", "100", "--eval_freq", "500"],
-        {"ugatit": [], "cyclegan": ["--method", "cyclegan"], "pix2pix": ["--method", "pix2pix"], **NORMS, **WITHOUT_CAM},
+        {
+            "ugatit": BALANCE,
+            "cyclegan": ["--method", "cyclegan"],
+            "pix2pix": ["--method", "pix2pix"],
+            **{name: [*flags, *BALANCE] for name, flags in {**NORMS, **WITHOUT_CAM}.items()},
+        },
     ),
     "selfie2anime": Suite(
         "selfie2anime",
@@ -74,6 +82,8 @@ class Runner:
 
     def __init__(self, suite: Suite, folder: Path, common: List[str], threads: Optional[int]) -> None:
         self.suite, self.folder, self.common, self.threads = suite, folder, common, threads
+        # With weights for KID and FID, runs that were evaluated without are evaluated again.
+        self.has_weights = "--inception_weights" in common or inception_cache().exists()
         self.processes: List[subprocess.Popen] = []
         self.stopped = threading.Event()
 
@@ -93,11 +103,13 @@ class Runner:
         method = ["--method", config.method]
         if trained(run) < config.iteration:
             self.call(name, [*where, *settings, "--phase", "train", "--resume"])
-        if not all((run.test / f"contact_{direction}.png").exists() for direction in config.directions):
+        if written(run.translated).get("iteration") != trained(run):
             self.call(name, [*where, *method, "--phase", "test"])
-        if evaluated(run) < config.iteration:
+        evaluation = written(run.evaluation)
+        new_weights = self.has_weights and not evaluation.get("inception_weights")
+        if evaluation.get("iteration") != trained(run) or new_weights:
             self.call(name, [*where, *method, "--phase", "evaluate"])
-        print(f"{name}: finished, in {run.path}", flush=True)
+        say(f"{name}: finished, in {run.path}")
 
     def call(self, name: str, arguments: List[str]) -> None:
         """One command of main.py, whose words go to NAME.log.
@@ -111,7 +123,7 @@ class Runner:
         log = self.folder / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **({"OMP_NUM_THREADS": str(self.threads)} if self.threads else {})}
-        print(f"{name}: python main.py {' '.join(arguments)} (words in {log})", flush=True)
+        say(f"{name}: python main.py {' '.join(arguments)} (words in {log})")
         with open(log, "a", encoding="utf-8") as stream:
             process = subprocess.Popen(
                 [sys.executable, "main.py", *arguments],
@@ -122,6 +134,8 @@ class Runner:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
             )
             self.processes.append(process)
+            if self.stopped.is_set():  # while it was being started
+                process.send_signal(signal.SIGTERM)
             code = process.wait()
         if self.stopped.is_set():
             raise Interrupted("stopped; the same command goes on", 130)
@@ -145,16 +159,22 @@ def trained(run: RunFolder) -> int:
         return 0
 
 
-def evaluated(run: RunFolder) -> int:
-    """The iteration of the run's last evaluation, or 0."""
+def written(file: Path) -> Dict[str, Any]:
+    """A JSON file that a phase wrote, or nothing."""
     try:
-        return json.loads(run.evaluation.read_text(encoding="utf-8"))["iteration"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def say(text: str) -> None:
+    """Print a line in one piece: two runs may speak at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str], jobs: int) -> None:
-    """Bring the named runs of a suite to their end, `jobs` at a time, and write the report.
+    """Bring the named runs of a suite to their end, `jobs` at a time, and write the report, also of those that did not fail.
 
     Raises:
         UserError: a run failed, or the suite was stopped.
@@ -164,7 +184,9 @@ def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str]
     if SUITES[suite].dataset == NAME:
         for paired in sorted({runner.config(name).paired for name in names}):
             draw_missing(Path(runner.config(names[0]).data_root) / NAME, paired)
-    handlers = {number: signal.signal(number, runner.stop) for number in SIGNALS}
+    # A signal that is ignored, as by nohup, stays ignored.
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, runner.stop) for number in heeded}
     try:
         with ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(runner.run, name) for name in names]
@@ -172,9 +194,14 @@ def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str]
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if runner.stopped.is_set():
+        raise Interrupted("stopped; the same command goes on", 130)
+    for error in errors[1:]:
+        print(f"error: {error}", file=sys.stderr)
+    failed = report.main(["--results", str(results)]) != 0
     if errors:
         raise errors[0]
-    if report.main(["--results", str(results)]):
+    if failed:
         raise TrainingError("the report could not be written")
 
 
@@ -190,7 +217,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--inception_weights", metavar="FILE", help="weights for KID and FID")
     options = parser.parse_args(arguments)
     known = list(SUITES[options.suite].runs)
-    names = options.only.split(",") if options.only else known
+    names = list(dict.fromkeys(options.only.split(","))) if options.only else known
     unknown = [name for name in names if name not in known]
     if unknown or options.jobs < 1:
         wrong = f"--only {unknown[0]}: choose from {','.join(known)}" if unknown else f"--jobs {options.jobs}: use 1 or more"
@@ -204,6 +231,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or options.results}: {error.strerror or error}; see --results, --data_root", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 
