@@ -330,7 +330,7 @@ def read(path):
 def test_pix2pix_writes_its_own_direction_and_rows(paired_run):
     assert main.main(flags(paired_run, "--method", "pix2pix", "--phase", "test")) == 0
     run = paired_run / "results" / "tiny" / "pix2pix"
-    assert sorted(path.name for path in (run / "test").iterdir()) == ["A2B", "contact_A2B.png", "grid", "grid_A2B.png"]
+    assert sorted(path.name for path in (run / "test").iterdir()) == ["A2B", "contact_A2B.png", "grid", "grid_A2B.png", "test.json"]
     assert sorted(path.name for path in (run / "test" / "A2B").iterdir()) == ["0.png", "1.png"]
     strip = read(run / "test" / "grid" / "A2B" / "1.png")
     assert strip.shape == (3 * 64, 64, 3)

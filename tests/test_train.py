@@ -38,7 +38,7 @@ def test_run_folder(finished):
     assert files == sorted(
         [f"checkpoints/{name}/{file}" for name in ("latest", "step_0000003", "step_0000006") for file in checkpoint]
         + [f"samples/{direction}_{step:07d}.png" for direction in ("A2B", "B2A") for step in (2, 4, 6, 8)]
-        + ["config.json", "metrics.jsonl", "log/vdlrecords.run.log"]
+        + [".lock", "config.json", "metrics.jsonl", "log/vdlrecords.run.log"]
     )
 
 
