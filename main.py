@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -194,7 +195,8 @@ def check(config: Config, typed: List[str]) -> int:
     refuse_test_flags(config, typed)
     if "method" in typed:
         config.check_networks()
-    provide_data(config)
+    with contextlib.redirect_stdout(sys.stderr if config.json else sys.stdout):
+        provide_data(config)
     return check_dataset.check(config, as_json=config.json, any_method="method" not in typed)
 
 

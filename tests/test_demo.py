@@ -68,6 +68,11 @@ def test_portraits_draws_itself_for_every_method(tmp_path, small, capsys):
     assert all(float(ratio) > 0 for _, ratio in ratios)
 
 
+def test_the_check_phase_draws_too_and_prints_json_alone(tmp_path, small, capsys):
+    assert portraits(tmp_path, "--phase", "check", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["methods"]["ugatit"] is True
+
+
 def test_the_printed_ratio_is_that_of_the_written_pictures(tmp_path, small, capsys):
     assert portraits(tmp_path, *TINY, "--iteration", "1") == 0
     assert portraits(tmp_path, "--phase", "test") == 0
