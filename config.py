@@ -402,7 +402,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Raises ConfigError instead of printing the usage block."""
 
     def error(self, message: str) -> None:
-        raise ConfigError(f"{message} (python main.py --help lists the flags)")
+        raise ConfigError(f"{message} ({self.prog if self.prog.startswith('python') else 'python main.py'} --help lists the flags)")
 
 
 def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:

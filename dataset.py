@@ -232,7 +232,12 @@ class UnpairedData(TrainingData):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        open_data_set(config)
+        root = open_data_set(config)
+        if (root / "train").is_dir() and not (root / "trainA").is_dir():
+            raise DataError(
+                f"--dataset: {root} has pairs in train and no trainA and trainB: use --method pix2pix, or part the pairs with "
+                "python -m tools.prepare_dataset unpair"
+            )
         self.folders = [open_folder(config, "trainA"), open_folder(config, "trainB")]
 
     def longest(self) -> int:

@@ -249,9 +249,10 @@ def provide_data(config: Config) -> None:
     elif config.download and not folder.is_dir():
         fetch(config.dataset, config.data_root)
     elif not folder.is_dir():
+        downloads = sorted(name for name, known in KNOWN.items() if known.url)
         raise DataError(
-            f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; or take a known set: "
-            f"{NAME} (draws itself), or with --download {', '.join(sorted(set(KNOWN) - {NAME}))}"
+            f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; or take a known set: {NAME} (draws "
+            f"itself), selfie2anime (python -m tools.fetch_dataset says how), or with --download {', '.join(downloads)}"
         )
 
 

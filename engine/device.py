@@ -37,7 +37,8 @@ def machine() -> str:
     """What the networks run on, for reports: the GPU's name, or the processor's with the cores in use."""
     if paddle.device.get_device().startswith("gpu"):
         return paddle.device.cuda.get_device_name()
-    return f"{_processor()}, {os.environ.get('OMP_NUM_THREADS', '1')} threads"
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return f"{_processor()}, {threads} thread{"s" if threads != "1" else ""}"
 
 
 def _processor() -> str:

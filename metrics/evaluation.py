@@ -155,9 +155,13 @@ class Evaluation:
             self.network, self.weights = load_inception(Path(file) if file else None, allow_download=True)
         except WeightsError as error:
             # A file that was named is meant, and so is a metric.
-            if file or {"kid", "fid"} & set(self._named()):
+            named = [name for name in ("kid", "fid") if name in self._named()]
+            if named:
+                raise WeightsError(f"--metrics, --keep_best: {' and '.join(named)} needs weights; {error}") from error
+            if file:
                 raise
-            self.not_computed["kid, fid"] = str(error)
+            print(f"no KID and no FID: {error}")
+            self.not_computed["kid, fid"] = "there are no Inception weights; --inception_weights FILE names them"
 
     @property
     def settings(self) -> Dict[str, Any]:

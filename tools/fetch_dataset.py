@@ -114,7 +114,7 @@ def fetch(
         try:
             download(url, archive, sha256, label=name)
         except DownloadError as error:
-            raise DownloadError(f"{error}; --url takes another address") from error
+            raise DownloadError(f"{error}; python -m tools.fetch_dataset {name} --url takes another address") from error
     elif url:
         raise ConfigError(f"--url: {archive} is there already; remove it to download, or leave out --url to unpack it")
     else:
@@ -146,7 +146,9 @@ def _suffix(url: str) -> str:
 
 def _known_url(name: str, folder: Path) -> str:
     if name not in KNOWN:
-        raise ConfigError(f"{name}: unknown data set; give its address with --url, or one of {', '.join(KNOWN)}")
+        raise ConfigError(
+            f"{name}: unknown data set; python -m tools.fetch_dataset NAME --url takes an address; known are {', '.join(KNOWN)}"
+        )
     known = KNOWN[name]
     if known.url is None:
         raise ConfigError(f"{name} cannot be downloaded from here: {known.by_hand.format(folder=folder)}")
@@ -215,7 +217,14 @@ def listing() -> str:
     rows = [("NAME", "METHOD", "LAYOUT", "IMAGES")]
     for name, known in KNOWN.items():
         methods = "ugatit, cyclegan" if known.layout == UNPAIRED else "pix2pix"
-        rows.append((name, methods, known.layout, known.about + ("" if known.url else " (by hand: the name says how)")))
+        rows.append(
+            (
+                name,
+                methods,
+                known.layout,
+                known.about + ("" if known.url else " (not downloaded: tools.fetch_dataset NAME says how to get it)"),
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows)
 

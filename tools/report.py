@@ -3,6 +3,7 @@
 python -m tools.report                                  the runs below results/
 python -m tools.report --results other --title "GPU"    another folder, another heading
 python -m tools.report --pictures                       test images of every data set, also of those that may not be published
+python -m tools.report --overwrite                      replace a report of runs that are not here, such as the committed one
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         action="store_true",
         help=f"show test images of every data set, not only of {DRAWN}, which is drawn and free of others' rights",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that shows runs which are not here")
     options = parser.parse_args(arguments)
     try:
-        Report(options.results, options.title, options.pictures).write()
+        Report(options.results, options.title, options.pictures).write(options.overwrite)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -76,11 +78,14 @@ class Report:
         self.pictures: Dict[str, bytes] = {}
         self.problems: List[str] = []
 
-    def write(self) -> None:
+    def write(self, overwrite: bool = False) -> None:
         """Write README.md and images, and remove pictures that only the report before this one showed.
 
+        Args:
+            overwrite: also where README.md shows runs whose folders are not here, so that they would be lost.
+
         Raises:
-            DataError: there is no run, or README.md is not a report.
+            DataError: there is no run, or README.md is not a report, or one that would be lost.
         """
         if not self.results.is_dir():
             raise DataError(f"--results {self.results}: there is no such folder; train a method first, or name the runs' folder")
@@ -88,6 +93,12 @@ class Report:
         earlier = page.read_text(encoding="utf-8", errors="replace") if page.exists() else MARK
         if MARK not in earlier:
             raise DataError(f"{page} was not written by this command: move it away, then run the command again")
+        elsewhere = [path for path in re.findall(r"\(`([^`]+)`\):$", earlier, re.M) if not (self.results / path).is_dir()]
+        if elsewhere and not overwrite:
+            raise DataError(
+                f"{page} shows runs that are not here ({elsewhere[0]}{', ...' if len(elsewhere) > 1 else ''}): "
+                "say --overwrite to replace it, or move it away"
+            )
         runs, problems = read_runs(self.results)
         for problem in problems:
             self.pass_over(problem)
@@ -132,7 +143,7 @@ class Report:
             "",
             "A row is a run, a column a score on the test images. A2B translates domain A to domain B, B2A the other way. "
             "↓: less is better, ↑: more is better; the best of a column is **bold**. The *untouched input* is scored as if it were "
-            "the translation: a method that does no better has learned nothing.",
+            "the translation: a method that does no better has learned nothing that this score sees.",
             "",
             *([*meanings, ""] if meanings else []),
             *(["KID and FID need published Inception weights; without them they are *not computed*.", ""] if lacking else []),

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from config import Config, parse_arguments
+from config import Config, OneLineParser, parse_arguments
 from engine.checkpoint import read_meta
 from engine.cpu import available_cores
 from engine.run import RunFolder
@@ -198,7 +198,7 @@ def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str]
         raise Interrupted("stopped; the same command goes on", 130)
     for error in errors[1:]:
         print(f"error: {error}", file=sys.stderr)
-    failed = report.main(["--results", str(results)]) != 0
+    failed = report.main(["--results", str(results), "--overwrite"]) != 0
     if errors:
         raise errors[0]
     if failed:
@@ -206,7 +206,7 @@ def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--suite", choices=sorted(SUITES), required=True)
@@ -215,7 +215,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for runs and report (default: results)")
     parser.add_argument("--data_root", default="dataset", help="folder of the data sets (default: dataset)")
     parser.add_argument("--inception_weights", metavar="FILE", help="weights for KID and FID")
-    options = parser.parse_args(arguments)
+    try:
+        options = parser.parse_args(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     known = list(SUITES[options.suite].runs)
     names = list(dict.fromkeys(options.only.split(","))) if options.only else known
     unknown = [name for name in names if name not in known]
