@@ -38,7 +38,7 @@ def machine() -> str:
     if paddle.device.get_device().startswith("gpu"):
         return paddle.device.cuda.get_device_name()
     threads = os.environ.get("OMP_NUM_THREADS", "1")
-    return f"{_processor()}, {threads} thread{"s" if threads != "1" else ""}"
+    return f"{_processor()}, {threads} {'thread' if threads == '1' else 'threads'}"
 
 
 def _processor() -> str:
