@@ -459,7 +459,9 @@ def test_small_pictures_stay_below_the_limit(tmp_path, monkeypatch):
 def test_a_report_of_runs_that_are_not_here_is_kept(tmp_path, capsys):
     """The repository's own report shows runs that only its author has."""
     results = tmp_path / "results"
-    earlier = "# Results\n\n<!-- written by tools.report -->\n\nU-GAT-IT (`demo/ugatit/portraits/ugatit`):\n\n![x](images/demo.png)\n"
+    earlier = (
+        "# Results\n\n<!-- written by tools.report -->\n\nU-GAT-IT (`demo/ugatit/portraits/ugatit`):\n\n![x](images/demo.png)\n"
+    )
     make_run(results, "mine")
     (results / "README.md").write_text(earlier)
     (results / "images").mkdir(exist_ok=True)
