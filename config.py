@@ -15,7 +15,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, get_type_hints
+from typing import Any, Callable, ClassVar, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, get_type_hints
 
 from errors import ConfigError
 
@@ -401,8 +401,8 @@ def smallest_image(n_layers: int) -> int:
 class OneLineParser(argparse.ArgumentParser):
     """Raises ConfigError instead of printing the usage block."""
 
-    def error(self, message: str) -> None:
-        raise ConfigError(f"{message} ({self.prog if self.prog.startswith('python') else 'python main.py'} --help lists the flags)")
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} ({self.prog} --help lists the flags)")
 
 
 def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
@@ -414,12 +414,13 @@ def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
     Raises:
         ConfigError: a flag or a value is not valid.
     """
-    first = OneLineParser(add_help=False, allow_abbrev=False)
+    first = OneLineParser(prog="python main.py", add_help=False, allow_abbrev=False)
     first.add_argument("--method", choices=sorted(CONFIGS), default=Config.method)
     method = first.parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0].method
     config_class = CONFIGS[method]
 
     parser = OneLineParser(
+        prog="python main.py",
         usage="python main.py --dataset NAME [--method METHOD] [--phase PHASE] [flags]",
         description=(config_class.__doc__ or "").splitlines()[0],
         epilog=examples(method),

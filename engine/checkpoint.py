@@ -119,9 +119,8 @@ class CheckpointFolder:
         return None, problems
 
     def _all(self) -> List[Path]:
-        return [
-            path for path in (self.latest, self.folder / BEST, *self._periodic(), *self.folder.glob(".replaced-*")) if path.is_dir()
-        ]
+        found = (self.latest, self.best, *self._periodic(), *self.folder.glob(".replaced-*"))
+        return [path for path in found if path.is_dir()]
 
     def _periodic(self) -> List[Path]:
         """Our periodic checkpoints, oldest first; folders that a user named otherwise are left alone."""

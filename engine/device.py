@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 
 import paddle
@@ -41,6 +42,7 @@ def machine() -> str:
     return f"{_processor()}, {threads} {'thread' if threads == '1' else 'threads'}"
 
 
+@lru_cache(maxsize=None)  # asked for with every checkpoint
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():

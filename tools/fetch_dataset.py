@@ -17,10 +17,10 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, NamedTuple, NoReturn, Optional, Sequence, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Union
 from urllib.parse import urlsplit
 
-from config import Config
+from config import Config, OneLineParser
 from dataset import EXTENSIONS, find_images
 from engine.archive import extract
 from engine.download import check_file, check_request, download
@@ -229,13 +229,8 @@ def listing() -> str:
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} ({self.prog} --help lists the flags)")
-
-
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m tools.fetch_dataset",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

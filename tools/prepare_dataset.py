@@ -26,7 +26,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tu
 import cv2
 import numpy as np
 
-from config import Config, UGATITConfig, smallest_image
+from config import Config, OneLineParser, UGATITConfig, smallest_image
 from dataset import EXTENSIONS, find_images, halves
 from engine.cpu import available_cores
 from engine.signals import StopRequest
@@ -351,13 +351,6 @@ def training_command(data_set: Path, method: str, options: argparse.Namespace) -
 # The command line
 
 
-class CommandParser(argparse.ArgumentParser):
-    """Raises ConfigError instead of printing the usage block."""
-
-    def error(self, message: str) -> None:
-        raise ConfigError(f"{message} ({self.prog} --help lists the flags)")
-
-
 class Command(NamedTuple):
     """What the command line says of a command."""
 
@@ -403,9 +396,9 @@ COMMANDS = {
 }
 
 
-def build_parser() -> CommandParser:
+def build_parser() -> OneLineParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = CommandParser(prog=PROGRAM, description=__doc__, formatter_class=form, allow_abbrev=False)
+    parser = OneLineParser(prog=PROGRAM, description=__doc__, formatter_class=form, allow_abbrev=False)
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", title="commands (COMMAND --help lists the flags)"
     )
@@ -432,7 +425,7 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def add_split_flags(parser: CommandParser) -> None:
+def add_split_flags(parser: OneLineParser) -> None:
     layout = parser.add_mutually_exclusive_group(required=True)
     layout.add_argument("--domain", choices=("A", "B"), help="write trainA and testA, or trainB and testB")
     layout.add_argument("--paired", action="store_true", help="the pictures are A|B files: write train and test")
@@ -448,7 +441,7 @@ def add_split_flags(parser: CommandParser) -> None:
     )
 
 
-def add_pair_flags(parser: CommandParser) -> None:
+def add_pair_flags(parser: OneLineParser) -> None:
     parser.add_argument("--resize", action="store_true", help="resize B to A's size where they differ (default: an error)")
     parser.add_argument(
         "--skip_unmatched", action="store_true", help="pass over pictures without a counterpart (default: an error)"
@@ -460,7 +453,7 @@ def side(text: str) -> int:
     return number(int, 1, 16384)(text)
 
 
-def add_resize_flags(parser: CommandParser) -> None:
+def add_resize_flags(parser: OneLineParser) -> None:
     parser.add_argument("--size", type=side, default=256, metavar="N", help="side in pixels (default: %(default)s)")
     help = "cover crops the centre, contain adds bars (default: %(default)s)"
     parser.add_argument("--fit", choices=("cover", "contain"), default="cover", help=help)
@@ -471,7 +464,7 @@ def add_resize_flags(parser: CommandParser) -> None:
     )
 
 
-def add_edges_flags(parser: CommandParser) -> None:
+def add_edges_flags(parser: OneLineParser) -> None:
     threshold = number(float, 0, 10000)
     parser.add_argument(
         "--low", type=threshold, default=20, metavar="X", help="lower threshold: lines end below it (default: %(default)s)"
@@ -487,7 +480,7 @@ def add_edges_flags(parser: CommandParser) -> None:
     parser.add_argument("--blur", type=number(float, 0, 100), default=1.4, metavar="X", help=help)
 
 
-def add_common_flags(parser: CommandParser, encodes: bool) -> None:
+def add_common_flags(parser: OneLineParser, encodes: bool) -> None:
     if encodes:
         parser.add_argument("--format", choices=("png", "jpg"), default="png", help="png keeps every pixel (default: %(default)s)")
         parser.add_argument("--quality", type=number(int, 1, 100), default=95, metavar="N", help="of jpg (default: %(default)s)")

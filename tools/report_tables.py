@@ -6,6 +6,7 @@ import math
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from config import BEST
 from tools.report_runs import Group, Run, finite
 
 NOTHING = "–"
@@ -29,14 +30,16 @@ class Metric(NamedTuple):
 
 
 METRICS: Dict[str, Metric] = {
-    "l1": Metric("L1", False, 4, "mean absolute difference to the true counterpart, of values in [0, 1]"),
-    "psnr": Metric("PSNR", True, 2, "peak signal-to-noise ratio to the true counterpart, in dB"),
-    "ssim": Metric("SSIM", True, 3, "structural similarity to the true counterpart, at most 1"),
-    "kid": Metric("KID x100", False, 2, "kernel Inception distance to the real images of the target domain, times 100", 100.0),
-    "fid": Metric("FID", False, 2, "Fréchet Inception distance to the real images of the target domain"),
-    "pixel_accuracy": Metric("pixel accuracy", True, 3, "share of the pixels whose label is right"),
-    "class_accuracy": Metric("class accuracy", True, 3, "the same for each label, then the mean"),
-    "class_iou": Metric("class IoU", True, 3, "intersection over union of each label, then the mean"),
+    "l1": Metric("L1", BEST["l1"], 4, "mean absolute difference to the true counterpart, of values in [0, 1]"),
+    "psnr": Metric("PSNR", BEST["psnr"], 2, "peak signal-to-noise ratio to the true counterpart, in dB"),
+    "ssim": Metric("SSIM", BEST["ssim"], 3, "structural similarity to the true counterpart, at most 1"),
+    "kid": Metric(
+        "KID x100", BEST["kid"], 2, "kernel Inception distance to the real images of the target domain, times 100", 100.0
+    ),
+    "fid": Metric("FID", BEST["fid"], 2, "Fréchet Inception distance to the real images of the target domain"),
+    "pixel_accuracy": Metric("pixel accuracy", BEST["pixel_accuracy"], 3, "share of the pixels whose label is right"),
+    "class_accuracy": Metric("class accuracy", BEST["class_accuracy"], 3, "the same for each label, then the mean"),
+    "class_iou": Metric("class IoU", BEST["class_iou"], 3, "intersection over union of each label, then the mean"),
 }
 NEED_WEIGHTS = ("kid", "fid")  # these have a column even where no run could compute them
 
