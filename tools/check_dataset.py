@@ -43,7 +43,7 @@ from tqdm import tqdm
 
 from config import CONFIGS, Config, parse_arguments
 from dataset import MOST_LISTED, find_images, open_data_set, read_ahead
-from errors import UserError
+from tools.command_line import exit_code_of
 from tools.doctor.checks import ERROR, FOLDERS, WARNING, Case, Finding, Survey, counted, diagnose
 from tools.doctor.images import IMAGE_FORMATS, JOINED, Image, decoders_output, examine, is_corrupt_jpeg, sniff
 from utils import contact_sheet, labelled_grid, read_image, resize, write_image
@@ -295,17 +295,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--method", help="whose training the set is for (default: any)")
     options, rest = parser.parse_known_args(arguments)
-    try:
+
+    def work() -> int:
         config, _ = parse_arguments([*rest, *(["--method", options.method] if options.method else [])])
         # Without a method only what all share is checked: the sizes that U-GAT-IT's depth needs may not be what is wanted.
         config.check_networks() if options.method else Config.check_networks(config)
         return check(config, options.json, any_method=options.method is None)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; see --result_dir and --data_root", file=sys.stderr)
-        return 1
+
+    return exit_code_of(work, see="--result_dir and --data_root")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from config import Config, OneLineParser, UGATITConfig, smallest_image
 from dataset import EXTENSIONS, find_images, halves
 from engine.cpu import available_cores
 from engine.signals import StopRequest
-from errors import ConfigError, DataError, UserError
+from errors import ConfigError, DataError
+from tools.command_line import exit_code_of
 from tools.picture_jobs import Job, check_places, in_parallel, listed, read, write_all
 from utils import output_names, resize, to_colour
 
@@ -531,24 +532,18 @@ def colour(text: str) -> Tuple[int, ...]:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code."""
-    try:
-        options = build_parser().parse_args(arguments)
-        # A first signal is only noted, and heeded between pictures: the files are moved into place all or none.
-        with StopRequest() as options.stop:
-            jobs = COMMANDS[options.command].jobs(options)
-            check_places(jobs, [options.A, options.B] if options.command == "pair" else [options.input], options)
-            written = write_all(jobs, options)
-            print(summary(written, options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; see --input and --output", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code_of(lambda: run(arguments), see="--input and --output")
+
+
+def run(arguments: Optional[Sequence[str]]) -> None:
+    """Run one command line. Raises UserError or OSError."""
+    options = build_parser().parse_args(arguments)
+    # A first signal is only noted, and heeded between pictures: the files are moved into place all or none.
+    with StopRequest() as options.stop:
+        jobs = COMMANDS[options.command].jobs(options)
+        check_places(jobs, [options.A, options.B] if options.command == "pair" else [options.input], options)
+        written = write_all(jobs, options)
+        print(summary(written, options))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ from config import Config, OneLineParser, parse_arguments
 from engine.checkpoint import read_meta
 from engine.cpu import available_cores
 from engine.run import RunFolder
-from errors import CheckpointError, Interrupted, TrainingError, UserError
+from errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from metrics.cache import inception_cache
 from tools import report
+from tools.command_line import exit_code_of
 from tools.draw_demo_data import NAME, draw_missing
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -199,6 +200,12 @@ def reproduce(suite: str, names: Sequence[str], results: Path, common: List[str]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command line; returns its exit code."""
+    return exit_code_of(lambda: run(arguments), see="--results and --data_root", stopped="stopped; the same command goes on")
+
+
+def run(arguments: Optional[Sequence[str]]) -> None:
+    """Run one command line. Raises UserError or OSError."""
     parser = OneLineParser(
         prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -208,33 +215,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for runs and report (default: results)")
     parser.add_argument("--data_root", default="dataset", help="folder of the data sets (default: dataset)")
     parser.add_argument("--inception_weights", metavar="FILE", help="weights for KID and FID")
-    try:
-        options = parser.parse_args(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
     known = list(SUITES[options.suite].runs)
     names = list(dict.fromkeys(options.only.split(","))) if options.only else known
     unknown = [name for name in names if name not in known]
-    if unknown or options.jobs < 1:
-        wrong = f"--only {unknown[0]}: choose from {','.join(known)}" if unknown else f"--jobs {options.jobs}: use 1 or more"
-        print(f"error: {wrong}", file=sys.stderr)
-        return 2
+    if unknown:
+        raise ConfigError(f"--only {unknown[0]}: choose from {','.join(known)}")
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: use 1 or more")
     common = ["--data_root", str(Path(options.data_root).resolve())]
     if options.inception_weights:
         common += ["--inception_weights", str(Path(options.inception_weights).resolve())]
-    try:
-        reproduce(options.suite, names, options.results.resolve(), common, options.jobs)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or options.results}: {error.strerror or error}; see --results, --data_root", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    reproduce(options.suite, names, options.results.resolve(), common, options.jobs)
 
 
 if __name__ == "__main__":
