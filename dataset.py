@@ -236,7 +236,7 @@ class UnpairedData(TrainingData):
         if (root / "train").is_dir() and not (root / "trainA").is_dir():
             raise DataError(
                 f"--dataset: {root} has pairs in train and no trainA and trainB: use --method pix2pix, or part the pairs with "
-                "python -m tools.prepare_dataset unpair"
+                "python -m datatools.prepare unpair"
             )
         self.folders = [open_folder(config, "trainA"), open_folder(config, "trainB")]
 

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from config import Config, merge_for_resume, merge_for_test, parse_arguments, refuse_test_flags, to_json
+from command_line import merge_for_resume, merge_for_test, parse_arguments, refuse_test_flags
+from config import Config, to_json
 from engine.cpu import configure_cpu
 from errors import CheckpointError, ConfigError, DataError, UserError
 
@@ -190,14 +191,14 @@ def assess(evaluation, file: Path, method):
 
 def check(config: Config, typed: List[str]) -> int:
     """--phase check: what is in the data set, and what a training would do with it; 1 where it cannot be trained on."""
-    from tools import check_dataset
+    from datatools import doctor
 
     refuse_test_flags(config, typed)
     if "method" in typed:
         config.check_networks()
     with contextlib.redirect_stdout(sys.stderr if config.json else sys.stdout):
         provide_data(config)
-    return check_dataset.check(config, as_json=config.json, any_method="method" not in typed)
+    return doctor.check(config, as_json=config.json, any_method="method" not in typed)
 
 
 def open_checkpoint(config: Config, typed: List[str]):
@@ -240,8 +241,8 @@ def provide_data(config: Config) -> None:
         DataError: there is no such data set.
     """
     from dataset import layout
-    from tools.draw_demo_data import NAME, draw_missing
-    from tools.fetch_dataset import KNOWN, fetch
+    from datatools.demo import NAME, draw_missing
+    from datatools.fetch import KNOWN, fetch
 
     folder = Path(config.data_root) / config.dataset
     if config.dataset == NAME:
@@ -252,7 +253,7 @@ def provide_data(config: Config) -> None:
         downloads = sorted(name for name, known in KNOWN.items() if known.url)
         raise DataError(
             f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; or take a known set: {NAME} (draws "
-            f"itself), selfie2anime (python -m tools.fetch_dataset says how), or with --download {', '.join(downloads)}"
+            f"itself), selfie2anime (python -m datatools.fetch says how), or with --download {', '.join(downloads)}"
         )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from engine.download import sha256_of
+from datatools.download import sha256_of
 from errors import CheckpointError, ConfigError, TrainingError
 
 FORMAT_VERSION = 1

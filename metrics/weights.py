@@ -67,7 +67,7 @@ def arrays_sha256(arrays: Arrays) -> str:
 
 def _download(target: Path) -> None:
     """Fetch the published file and keep its arrays, with the checksums of both."""
-    from engine.download import download
+    from datatools.download import download
 
     published = target.with_name(ADDRESS.rsplit("/", 1)[1])
     try:

@@ -17,8 +17,8 @@ from typing import Callable, Dict
 
 import pytest
 
-from engine import archive as archive_module
-from engine.archive import extract
+from datatools import archive as archive_module
+from datatools.archive import extract
 from errors import DownloadError
 from tests.archives import (
     encrypted_zip,

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import main
-from config import CONFIGS, examples, parse_arguments
+from command_line import examples, parse_arguments
+from config import CONFIGS
 from tests.helpers import ROOT, TINY, draw_dataset, flags, run_folder
 from utils import write_image
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import main
-from config import CONFIGS, parse_arguments
+from command_line import parse_arguments
+from config import CONFIGS
 from dataset import find_images
+from datatools import demo
 from errors import ConfigError
 from tests.helpers import ROOT, TINY, draw_dataset
-from tools import draw_demo_data
 from utils import read_image
 
 UNPAIRED = {"trainA": 2, "trainB": 2, "testA": 2, "testB": 2}
@@ -23,8 +24,8 @@ UNPAIRED = {"trainA": 2, "trainB": 2, "testA": 2, "testB": 2}
 @pytest.fixture
 def small(monkeypatch):
     """A drawn set of a few tiny pictures."""
-    monkeypatch.setattr(draw_demo_data, "DRAWN", dict(train=2, val=1, test=2))
-    monkeypatch.setattr(draw_demo_data, "DRAWN_SIZE", 32)
+    monkeypatch.setattr(demo, "DRAWN", dict(train=2, val=1, test=2))
+    monkeypatch.setattr(demo, "DRAWN_SIZE", 32)
 
 
 def portraits(tmp_path, *more):
@@ -39,7 +40,7 @@ def counts(folder):
 def test_the_drawn_pictures_stay_the_same():
     """Bit for bit with the OpenCV that drew the sheet; other versions round a pixel in five hundred by one."""
     recorded = read_image(ROOT / "docs" / "images" / "portraits_64.png")
-    drawn = draw_demo_data.draw_sheet(64, 16, 0)
+    drawn = demo.draw_sheet(64, 16, 0)
     difference = np.abs(drawn.astype(float) - recorded)
     assert difference.mean() < 0.5
     if cv2.__version__.startswith("5.0."):
@@ -92,33 +93,33 @@ def test_nothing_is_drawn_into_a_folder_of_somebody_else(tmp_path, small):
     folder = draw_dataset(tmp_path / "data", "portraits", train=1, test=0)
     assert portraits(tmp_path, *TINY, "--iteration", "1") == 0
     (folder / "dataset.json").write_text(json.dumps({"test_pairs": True}))
-    draw_demo_data.draw_missing(folder, paired=True)
+    demo.draw_missing(folder, paired=True)
     assert counts(folder) == {"trainA": 1, "trainB": 2}
 
 
 def test_the_other_layout_shows_the_same_faces_of_the_same_size(tmp_path, small):
     folder = tmp_path / "portraits"
-    draw_demo_data.draw_dataset(folder, size=48, seed=3, train=1, test=2, workers=1)
-    draw_demo_data.draw_missing(folder, paired=True, workers=1)
+    demo.draw_dataset(folder, size=48, seed=3, train=1, test=2, workers=1)
+    demo.draw_missing(folder, paired=True, workers=1)
     halves = [read_image(folder / part / "00001.png") for part in ("testA", "testB")]
     assert (read_image(folder / "test" / "00001.png") == np.concatenate(halves, 1)).all()
 
 
 def test_a_part_that_was_removed_is_drawn_again(tmp_path, small):
     folder = tmp_path / "portraits"
-    draw_demo_data.draw_missing(folder, paired=False, workers=1)
+    demo.draw_missing(folder, paired=False, workers=1)
     first = {name: (folder / name).read_bytes() for name in find_images(folder)}
     for file in (folder / "testB").iterdir():
         file.unlink()
     (folder / "testB").rmdir()
-    draw_demo_data.draw_missing(folder, paired=False, workers=1)
+    demo.draw_missing(folder, paired=False, workers=1)
     assert {name: (folder / name).read_bytes() for name in find_images(folder)} == first
 
 
 def test_a_failure_leaves_no_half_set(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(draw_demo_data, "draw_anime", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(demo, "draw_anime", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError):
-        draw_demo_data.draw_missing(tmp_path / "portraits", paired=False, workers=1)
+        demo.draw_missing(tmp_path / "portraits", paired=False, workers=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.download import download
+from datatools.download import download
 from errors import ConfigError, DownloadError
 from tests.web_server import WebServer, answer, break_off, careless, raw, serve
 

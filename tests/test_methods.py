@@ -14,7 +14,8 @@ import pytest
 
 import losses
 import main
-from config import CycleGANConfig, Pix2PixConfig, UGATITConfig, parse_arguments
+from command_line import parse_arguments
+from config import CycleGANConfig, Pix2PixConfig, UGATITConfig
 from CycleGAN import CycleGAN, ImagePool
 from dataset import PairedData, PairedFolder, open_part
 from engine.checkpoint import load

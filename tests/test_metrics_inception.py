@@ -152,7 +152,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def serve(monkeypatch, content):
-    """An engine.download that gives `content` (or raises it); returns the list of addresses it was asked for."""
+    """An datatools.download that gives `content` (or raises it); returns the list of addresses it was asked for."""
     asked = []
 
     def download(url, target, sha256=None, label=""):
@@ -163,7 +163,7 @@ def serve(monkeypatch, content):
         target.write_bytes(content)
         return hashlib.sha256(content).hexdigest()
 
-    monkeypatch.setitem(sys.modules, "engine.download", types.SimpleNamespace(download=download))
+    monkeypatch.setitem(sys.modules, "datatools.download", types.SimpleNamespace(download=download))
     return asked
 
 

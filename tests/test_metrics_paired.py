@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from datatools.demo import draw_anime, draw_photograph, identity_of
 from errors import DataError
 from metrics.paired import PairedScores, class_scores, confusion, find_palette, nearest_class
-from tools.draw_demo_data import draw_anime, draw_photograph, identity_of
 from utils import read_image
 
 COLOURS = np.array([[0, 0, 255], [255, 0, 0], [0, 255, 0], [255, 255, 0], [90, 90, 90]], np.uint8)

@@ -15,10 +15,10 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
+from datatools.demo import draw_photograph, identity_of
 from metrics.distances import fid, kid
 from metrics.features import extract_features
 from metrics.inception import Inception, resize
-from tools.draw_demo_data import draw_photograph, identity_of
 from tools.golden_metrics import random_torch_fidelity, random_weights
 from utils import read_image
 from utils import resize as resize_image

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dataset import find_images
+from datatools import demo
 from tests.helpers import TINY, draw_dataset
-from tools import benchmark, draw_demo_data, window_iou
+from tools import benchmark, window_iou
 from utils import read_image, write_image
 
 
@@ -77,7 +78,7 @@ def test_benchmark_of_operations(capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("portraits") / "set"
-    draw_demo_data.draw_dataset(folder, size=32, train=3, test=2, workers=1)
+    demo.draw_dataset(folder, size=32, train=3, test=2, workers=1)
     return folder
 
 
@@ -85,31 +86,28 @@ def test_demo_set_has_the_layout_and_true_pairs(portraits):
     assert {part: len(find_images(portraits / part)) for part in ("trainA", "trainB", "testA", "testB")} == {
         "trainA": 3, "trainB": 3, "testA": 2, "testB": 2,
     }  # fmt: skip
-    identity = draw_demo_data.identity_of(0, 1)
-    assert (read_image(portraits / "testA" / "00001.png") == draw_demo_data.draw_photograph(identity, 32)).all()
-    assert (read_image(portraits / "testB" / "00001.png") == draw_demo_data.draw_anime(identity, 32)).all()
+    identity = demo.identity_of(0, 1)
+    assert (read_image(portraits / "testA" / "00001.png") == demo.draw_photograph(identity, 32)).all()
+    assert (read_image(portraits / "testB" / "00001.png") == demo.draw_anime(identity, 32)).all()
 
 
 def test_demo_set_never_shows_an_identity_twice():
     for paired in (False, True):
-        files = draw_demo_data.plan(train=5, val=3, test=2, paired=paired)
+        files = demo.plan(train=5, val=3, test=2, paired=paired)
         numbers = [number for path, _, number in files if not path.startswith("testB")]
         assert len(set(numbers)) == len(numbers)
 
 
 def test_demo_set_depends_on_the_seed_alone(portraits, tmp_path):
-    draw_demo_data.draw_dataset(tmp_path / "again", size=32, train=3, test=2, workers=2)
-    draw_demo_data.draw_dataset(tmp_path / "other", size=32, train=1, test=1, seed=1, workers=1)
+    demo.draw_dataset(tmp_path / "again", size=32, train=3, test=2, workers=2)
+    demo.draw_dataset(tmp_path / "other", size=32, train=1, test=1, seed=1, workers=1)
     for name in find_images(portraits):
         assert (portraits / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert (tmp_path / "other" / "testA" / "00000.png").read_bytes() != (portraits / "testA" / "00000.png").read_bytes()
 
 
 def test_paired_demo_set_holds_both_halves(portraits, tmp_path):
-    assert (
-        draw_demo_data.main(["--out", str(tmp_path / "p"), "--paired", "--size", "32", "--train", "1", "--test", "2", "--val", "1"])
-        == 0
-    )
+    assert demo.main(["--out", str(tmp_path / "p"), "--paired", "--size", "32", "--train", "1", "--test", "2", "--val", "1"]) == 0
     pair = read_image(tmp_path / "p" / "test" / "00001.png")
     halves = [read_image(portraits / part / "00001.png") for part in ("testA", "testB")]
     assert (pair == np.concatenate(halves, 1)).all()
@@ -123,7 +121,7 @@ def test_paired_demo_set_holds_both_halves(portraits, tmp_path):
 ])  # fmt: skip
 def test_demo_set_refuses_in_one_line(arguments, words, tmp_path, capsys):
     arguments = [text.format(there=tmp_path, new=tmp_path / "new") for text in arguments]
-    assert draw_demo_data.main(arguments) == 2
+    assert demo.main(arguments) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and not (tmp_path / "new").exists()
 

@@ -33,7 +33,8 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 import ops  # noqa: E402
-from config import NETWORKS, Config, default_blocks, parse_arguments  # noqa: E402
+from command_line import parse_arguments  # noqa: E402
+from config import NETWORKS, Config, default_blocks  # noqa: E402
 from dataset import open_training_data, read_ahead  # noqa: E402
 from engine.trainer import Trainer  # noqa: E402
 from main import build_method  # noqa: E402

@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote
 
 from tqdm import tqdm
 
+from datatools.demo import NAME as DRAWN  # pictures of it, and made from it, may be published
 from errors import DataError, UserError
-from tools.draw_demo_data import NAME as DRAWN  # pictures of it, and made from it, may be published
 from tools.report_pictures import comparison, loss_curves, plain_style, score_curves
 from tools.report_runs import Group, Run, common_settings, group_runs, read_runs, slug
 from tools.report_tables import (

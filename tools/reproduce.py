@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from config import Config, OneLineParser, parse_arguments
+from command_line import OneLineParser, exit_code_of, parse_arguments
+from config import Config
+from datatools.demo import NAME, draw_missing
 from engine.checkpoint import read_meta
 from engine.cpu import available_cores
 from engine.run import RunFolder
 from errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from metrics.cache import inception_cache
 from tools import report
-from tools.command_line import exit_code_of
-from tools.draw_demo_data import NAME, draw_missing
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 ROOT = Path(__file__).resolve().parents[1]

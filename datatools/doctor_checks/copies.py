@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple
 import cv2
 import numpy as np
 
-from tools.doctor.images import THUMBNAIL
+from datatools.doctor_checks.images import THUMBNAIL
 
 # Chosen on 1160 portraits and 500 facades, where these two find series and recoloured copies and no pair that merely looks
 # alike: facades behind one mask may differ in 4 bits, but the details of such pairs agree to 0.66 at most.

@@ -14,9 +14,9 @@ import numpy as np
 
 from config import Config
 from dataset import DOMAINS, LOAD_MARGIN, open_part, open_training_data, test_part
+from datatools.doctor_checks.copies import near_copies
+from datatools.doctor_checks.images import EXTENSIONS_OF, JOINED, THUMBNAIL, Image
 from errors import DataError
-from tools.doctor.copies import near_copies
-from tools.doctor.images import EXTENSIONS_OF, JOINED, THUMBNAIL, Image
 
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 FOLDERS = tuple(f"{part}{domain}" for part in JOINED for domain in ("", "A", "B"))
@@ -128,7 +128,7 @@ RULES = (
     Rule("same-halves", WARNING, "whose A equals B", "would teach the network to copy",
          lambda image, survey: _if(image.same_halves)),
     Rule("squeezed", WARNING, "far from square", "would be squeezed to {load_size}x{load_size}; "
-         "to crop them instead: python -m tools.prepare_dataset resize",
+         "to crop them instead: python -m datatools.prepare resize",
          lambda image, survey: _if(max(image.shape) > SQUEEZED * min(image.shape), _size(image))),
     Rule("small", WARNING, "smaller than --img_size", "would be enlarged to {load_size}x{load_size}, blurred",
          lambda image, survey: _if(min(image.shape) < survey.config.img_size, _size(image))),

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
-from config import CONFIGS, parse_arguments
+from command_line import parse_arguments
+from config import CONFIGS
 from dataset import find_images, open_training_data
+from datatools import prepare as prepare_module
 from tests.helpers import ROOT, draw_dataset, draw_pairs
-from tools import prepare_dataset
 from utils import read_image, write_image
 
 
@@ -30,7 +31,7 @@ def photographs(folder: Path, count: int = 10, height: int = 20, width: int = 30
 
 
 def prepare(command: str, *flags: object) -> int:
-    return prepare_dataset.main([*command.split(), *map(str, flags)])
+    return prepare_module.main([*command.split(), *map(str, flags)])
 
 
 def contents(folder: Path) -> Dict[str, bytes]:
@@ -85,8 +86,8 @@ def test_split_depends_on_pixels_and_seed_alone(tmp_path):
 
 def test_a_picture_added_later_moves_at_most_one_other():
     digests = {str(index): f"digest {index}" for index in range(100)}
-    before = prepare_dataset.choose_test(digests, 10, seed=0)
-    after = prepare_dataset.choose_test({**digests, "new": "another"}, 10, seed=0)
+    before = prepare_module.choose_test(digests, 10, seed=0)
+    after = prepare_module.choose_test({**digests, "new": "another"}, 10, seed=0)
     assert len(before) == len(after) == 10 and len(before - after) <= 1
 
 
@@ -178,12 +179,12 @@ def test_pairs_too_tall_to_load_are_refused(tmp_path, capsys):
 def test_cover_crops_the_centre_and_contain_pads(tmp_path):
     image = np.zeros((20, 60, 3), np.uint8)
     image[:, :20], image[:, 20:40], image[:, 40:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    assert (prepare_dataset.fit(image, 8) == (0, 255, 0)).all()
-    assert (prepare_dataset.fit(image.transpose(1, 0, 2), 8) == (0, 255, 0)).all()
-    padded = prepare_dataset.fit(image, 12, "contain", (1, 2, 3))
+    assert (prepare_module.fit(image, 8) == (0, 255, 0)).all()
+    assert (prepare_module.fit(image.transpose(1, 0, 2), 8) == (0, 255, 0)).all()
+    padded = prepare_module.fit(image, 12, "contain", (1, 2, 3))
     assert padded.shape == (12, 12, 3) and (padded[:4] == (1, 2, 3)).all() and (padded[8:] == (1, 2, 3)).all()
     assert (padded[4:8, :4] == (255, 0, 0)).all() and (padded[4:8, 8:] == (0, 0, 255)).all()
-    assert prepare_dataset.fit(np.zeros((1, 900, 3), np.uint8), 8, "contain").shape == (8, 8, 3)
+    assert prepare_module.fit(np.zeros((1, 900, 3), np.uint8), 8, "contain").shape == (8, 8, 3)
 
 
 def test_resize_keeps_the_layout_of_a_whole_data_set(tmp_path):
@@ -233,9 +234,9 @@ def test_edges_are_black_on_white_beside_the_photograph(tmp_path):
 
 def test_thresholds_and_blur_leave_fewer_edges():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    counts = [(prepare_dataset.edges_of(noise, *settings) == 0).sum() for settings in ((20, 60, 0), (200, 600, 0), (20, 60, 6))]
+    counts = [(prepare_module.edges_of(noise, *settings) == 0).sum() for settings in ((20, 60, 0), (200, 600, 0), (20, 60, 6))]
     assert counts[0] > counts[1] and counts[0] > counts[2]
-    assert prepare_dataset.edges_of(noise, 20, 60, 1.4).shape == (64, 64, 1)
+    assert prepare_module.edges_of(noise, 20, 60, 1.4).shape == (64, 64, 1)
 
 
 def test_grey_has_three_equal_channels_beside_the_colours(tmp_path):
@@ -284,7 +285,7 @@ def test_existing_files_are_an_error_before_the_work_begins(tmp_path, capsys, mo
     (output / "9.png").write_bytes(b"precious")
     (output / "other.txt").write_bytes(b"kept")
     with monkeypatch.context() as patched:
-        patched.delattr(prepare_dataset, "fit")
+        patched.delattr(prepare_module, "fit")
         assert prepare("resize --size 8", "--input", photos, "--output", output) == 2
     assert f"{output} holds 9.png already" in error_of(capsys)
     assert contents(output) == {"9.png": b"precious", "other.txt": b"kept"}
@@ -295,14 +296,14 @@ def test_existing_files_are_an_error_before_the_work_begins(tmp_path, capsys, mo
 
 def test_files_that_appear_in_the_meantime_are_kept(tmp_path, capsys, monkeypatch):
     photos, output = photographs(tmp_path / "photos"), tmp_path / "out"
-    fit = prepare_dataset.fit
+    fit = prepare_module.fit
 
     def fit_while_another_command_writes(*arguments):
         output.mkdir(exist_ok=True)
         (output / "3.png").write_bytes(b"another's")
         return fit(*arguments)
 
-    monkeypatch.setattr(prepare_dataset, "fit", fit_while_another_command_writes)
+    monkeypatch.setattr(prepare_module, "fit", fit_while_another_command_writes)
     assert prepare("resize --size 8", "--input", photos, "--output", output) == 2
     assert "holds 3.png already" in error_of(capsys) and contents(output) == {"3.png": b"another's"}
 
@@ -352,15 +353,15 @@ def test_a_stopped_command_leaves_nothing(tmp_path, capsys, monkeypatch, number,
     if existing:
         (tmp_path / "out").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    fit = prepare_dataset.fit
+    fit = prepare_module.fit
 
     def fit_and_signal(*arguments):
         # One signal alone: a second Ctrl-C stops at once.
-        monkeypatch.setattr(prepare_dataset, "fit", fit)
+        monkeypatch.setattr(prepare_module, "fit", fit)
         os.kill(os.getpid(), number)
         return fit(*arguments)
 
-    monkeypatch.setattr(prepare_dataset, "fit", fit_and_signal)
+    monkeypatch.setattr(prepare_module, "fit", fit_and_signal)
     assert prepare("resize --size 8 --num_workers 1", "--input", photos, "--output", tmp_path / "out") == exit_code
     assert "stopped; nothing was written" in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
 
@@ -368,16 +369,16 @@ def test_a_stopped_command_leaves_nothing(tmp_path, capsys, monkeypatch, number,
 # The command line
 
 
-@pytest.mark.parametrize("command", prepare_dataset.COMMANDS)
+@pytest.mark.parametrize("command", prepare_module.COMMANDS)
 def test_help_shows_defaults_and_an_example_that_parses(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        prepare_dataset.main([command, "--help"])
+        prepare_module.main([command, "--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    example = prepare_dataset.COMMANDS[command].example
-    assert f"example: python -m tools.prepare_dataset {example}" in text
+    example = prepare_module.COMMANDS[command].example
+    assert f"example: python -m datatools.prepare {example}" in text
     assert text.count("(default: ") >= 3 and "--overwrite" in text
-    assert prepare_dataset.build_parser().parse_args(shlex.split(example)).command == command
+    assert prepare_module.build_parser().parse_args(shlex.split(example)).command == command
 
 
 @pytest.mark.parametrize(
@@ -404,7 +405,7 @@ def test_mistakes_get_one_line_and_write_nothing(tmp_path, capsys, monkeypatch, 
     photographs(Path("photos"), 3, 20, 20)
     write_image(Path("others") / "x.png", np.zeros((20, 20, 3), np.uint8))
     Path("empty").mkdir()
-    assert prepare_dataset.main(arguments.split()) == exit_code
+    assert prepare_module.main(arguments.split()) == exit_code
     assert words in error_of(capsys) and not Path("out").exists()
 
 
@@ -428,7 +429,7 @@ def test_each_command_says_which_is_next(tmp_path, capsys, monkeypatch):
         assert prepare(command) == 0
         return capsys.readouterr().out.strip().split("; next: ")[1]
 
-    program = "python -m tools.prepare_dataset"
+    program = "python -m datatools.prepare"
     assert next_after("resize --input photos --output small") == f"{program} split --input small --output dataset/NAME --domain A"
     assert next_after("edges --input small --output pairs") == f"{program} split --input pairs --output dataset/NAME --paired"
     assert next_after("split --paired --input pairs --output dataset/e") == (
@@ -442,7 +443,7 @@ def test_each_command_says_which_is_next(tmp_path, capsys, monkeypatch):
 
 def test_as_users_call_it(tmp_path):
     photos = photographs(tmp_path / "photos", 3)
-    command = [sys.executable, "-m", "tools.prepare_dataset", "grey", "--input", str(photos), "--output", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "datatools.prepare", "grey", "--input", str(photos), "--output", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("wrote 3 pictures")
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

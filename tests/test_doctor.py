@@ -18,11 +18,11 @@ import pytest
 import main
 from config import CONFIGS
 from dataset import find_images, open_training_data
+from datatools import doctor as doctor_module
+from datatools.doctor_checks.copies import near_copies
+from datatools.doctor_checks.images import sniff
 from errors import DataError
 from tests.helpers import ROOT, draw_dataset, flags
-from tools import check_dataset
-from tools.doctor.copies import near_copies
-from tools.doctor.images import sniff
 from utils import read_image, write_image
 
 SIZE = 64
@@ -75,7 +75,7 @@ def doctor(root: Path, *flags: str) -> List[str]:
 
 def report(root: Path, capsys, *flags: str) -> dict:
     """What --json prints; the exit code agrees with it."""
-    exit_code = check_dataset.main(doctor(root, "--json", *flags))
+    exit_code = doctor_module.main(doctor(root, "--json", *flags))
     found = json.loads(capsys.readouterr().out)
     assert exit_code == (0 if found["trainable"] else 1)
     return found
@@ -235,7 +235,7 @@ def test_the_text_is_short_and_ends_with_the_verdict(tmp_path, capsys):
     root = unpaired(tmp_path / "set")
     for index in range(13):
         write(root / "trainA" / f"bad{index:02}.jpg", b"<html>")
-    assert check_dataset.main(doctor(root)) == 1
+    assert doctor_module.main(doctor(root)) == 1
     lines = capsys.readouterr().out.splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("error: 13 images that cannot be read: would stop"))
     listed = " ".join(lines[first + 1 : first + 8])
@@ -245,10 +245,10 @@ def test_the_text_is_short_and_ends_with_the_verdict(tmp_path, capsys):
 
 def test_the_command_of_the_verdict_is_valid(tmp_path, capsys):
     root = paired(tmp_path / "set")
-    assert check_dataset.main(doctor(root)) == 0
+    assert doctor_module.main(doctor(root)) == 0
     verdict, command = capsys.readouterr().out.splitlines()[-1].split(": python main.py ")
     assert verdict == "trainable by pix2pix"
-    config, _ = check_dataset.parse_arguments(command.split())
+    config, _ = doctor_module.parse_arguments(command.split())
     assert config.method == "pix2pix" and open_training_data(config).longest() == 8
 
 
@@ -410,7 +410,7 @@ def test_mistakes_get_one_line(arguments, exit_code, words, tmp_path, capsys, mo
     monkeypatch.chdir(tmp_path)
     paired(tmp_path / "dataset" / "set")
     (tmp_path / "file").write_text("a file where a folder should be")
-    assert check_dataset.main(arguments) == exit_code
+    assert doctor_module.main(arguments) == exit_code
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and all(word in err for word in words), err
 
@@ -419,7 +419,7 @@ def test_as_users_call_it(tmp_path):
     root = unpaired(tmp_path / "自拍 set")
     break_set(root, "corrupt-jpeg")
     os.rename(root / "trainA" / "A0.png", root / "trainA" / "照片.png")
-    command = [sys.executable, "-m", "tools.check_dataset", *doctor(root, "--num_workers", "0")]
+    command = [sys.executable, "-m", "datatools.doctor", *doctor(root, "--num_workers", "0")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert result.returncode == 0 and result.stderr == ""  # libjpeg's complaint is in the report, not on the terminal
     assert "warning: 1 image whose JPEG data is corrupt" in result.stdout and "trainA/corrupt.jpg" in result.stdout
@@ -433,7 +433,7 @@ def test_as_users_call_it(tmp_path):
 ])  # fmt: skip
 def test_on_the_real_sets(name, kind, files, tmp_path, capsys):
     arguments = ["--data_root", str(DATA), "--dataset", name, "--result_dir", str(tmp_path), "--json"]
-    assert check_dataset.main(arguments) == 0
+    assert doctor_module.main(arguments) == 0
     assert kinds(json.loads(capsys.readouterr().out))[kind]["files"] == files
 
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 import main
-from config import parse_arguments
+from command_line import parse_arguments
 from dataset import open_training_data
-from engine import archive as archive_module
+from datatools import archive as archive_module
+from datatools import fetch as fetch_module
+from datatools.fetch import KNOWN, fetch
 from errors import ConfigError, DownloadError
 from tests.archives import make_special_tar, make_special_zip, make_tar, make_zip
 from tests.helpers import ROOT, TINY
 from tests.web_server import WebServer, answer, break_off
-from tools import fetch_dataset
-from tools.fetch_dataset import KNOWN, fetch
 
 PNG = cv2.imencode(".png", np.zeros((8, 16, 3), np.uint8))[1].tobytes()
 UNPAIRED = {f"{part}{domain}/{i}.png": PNG for part, count in (("train", 3), ("test", 1)) for domain in "AB" for i in range(count)}
@@ -49,7 +49,7 @@ def server():
 
 def run(tmp_path: Path, *arguments: str) -> int:
     """The command line on the data root tmp_path/data."""
-    return fetch_dataset.main([*arguments, "--data_root", str(tmp_path / "data")])
+    return fetch_module.main([*arguments, "--data_root", str(tmp_path / "data")])
 
 
 def error(capsys) -> str:
@@ -101,7 +101,7 @@ def test_the_commands_that_it_prints_train(entries, methods, server, tmp_path, c
 
 def test_the_default_data_root_needs_no_flag(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert fetch_dataset.main(["zebras", "--url", server.url]) == 0
+    assert fetch_module.main(["zebras", "--url", server.url]) == 0
     assert (tmp_path / "dataset" / "zebras" / "trainA").is_dir()
     assert "  python main.py --dataset zebras --method cyclegan --phase train\n" in capsys.readouterr().out
 
@@ -200,7 +200,7 @@ def test_a_folder_that_appears_meanwhile_is_never_touched(server, tmp_path, caps
         (tmp_path / "data" / "zebras").mkdir()
         return archive_module.extract(archive, folder)
 
-    monkeypatch.setattr(fetch_dataset, "extract", unpack_slowly)
+    monkeypatch.setattr(fetch_module, "extract", unpack_slowly)
     assert run(tmp_path, "zebras", "--url", server.url) == 2
     assert "exists already" in error(capsys)
     assert sorted(os.listdir(tmp_path / "data")) == ["zebras", "zebras.zip"] and os.listdir(tmp_path / "data" / "zebras") == []
@@ -238,7 +238,7 @@ def test_a_data_root_that_is_a_file(server, tmp_path, capsys):
 
 
 def test_without_a_network_the_command_says_so_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "tools.fetch_dataset", "mine", "--data_root", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "datatools.fetch", "mine", "--data_root", str(tmp_path / "data")]
     command += ["--url", "http://nowhere.invalid/mine.zip"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and result.stdout == ""
@@ -249,7 +249,7 @@ def test_without_a_network_the_command_says_so_in_one_line(tmp_path):
 
 
 def test_the_list_names_every_set_with_method_and_layout(capsys):
-    assert fetch_dataset.main(["--list"]) == 0
+    assert fetch_module.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(KNOWN)
     for line in lines[1:]:

@@ -1,0 +1,1 @@
+"""Commands around data: fetch, prepare, check (the doctor), and the drawn demo set."""
