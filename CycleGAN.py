@@ -9,12 +9,11 @@ import paddle
 from paddle import Tensor
 
 from config import CycleGANConfig, default_blocks
-from engine.schedule import epoch_rate
-from engine.trainer import Losses, Trainer, Translation, frozen
+from engine.method import Losses, Method, Row, Translation, frozen, parameters_of
+from engine.schedule import by_epochs
 from layers import init_weights
 from losses import ADVERSARIAL, absolute_error, gradient_penalty
 from networks import CycleGANGenerator, PatchGAN, both_passes
-from utils import Row
 
 
 class ImagePool:
@@ -44,64 +43,85 @@ class ImagePool:
         return np.stack(given)
 
 
-class CycleGAN(Trainer):
-    """G_A (A to B) and G_B (B to A) against D_A, which judges images of B, and D_B, which judges images of A (section 3)."""
+class CycleGAN(Method):
+    """G_A (A to B) and G_B (B to A) against D_A, which judges images of B, and D_B, which judges images of A (section 3).
+
+    Args:
+        config: sizes, loss weights, rates.
+        training: False builds the generators alone, which is all that a translation needs.
+    """
 
     config: CycleGANConfig
 
-    def __init__(self, config: CycleGANConfig) -> None:
+    def __init__(self, config: CycleGANConfig, training: bool = True) -> None:
         super().__init__(config)
         n_blocks = config.n_blocks or default_blocks(config.img_size)
         self.G_A, self.G_B = (CycleGANGenerator(config.img_ch, config.ch, n_blocks, config.norm, config.upsample) for _ in range(2))
+        self.generators = self.named(G_A=self.G_A, G_B=self.G_B)
+        if training:
+            self._prepare_training()
+
+    def _prepare_training(self) -> None:
+        config = self.config
         self.D_A, self.D_B = (PatchGAN(config.img_ch, config.ch, config.n_layers_D, config.norm) for _ in range(2))
-        self.add_networks(G_A=self.G_A, G_B=self.G_B, D_A=self.D_A, D_B=self.D_B)
+        self.discriminators = self.named(D_A=self.D_A, D_B=self.D_B)
         for network in self.networks.values():
             init_weights(network, config.init_type, config.init_gain)
-        self.add_adam("G", [self.G_A, self.G_B], beta1=0.5, beta2=0.999)
-        self.add_adam("D", [self.D_A, self.D_B], beta1=0.5, beta2=0.999)
+        adam = dict(learning_rate=config.lr, beta1=config.beta1, beta2=config.beta2)
+        self.optimizers["G"] = paddle.optimizer.Adam(parameters=parameters_of(self.generators), **adam)
+        self.optimizers["D"] = paddle.optimizer.Adam(parameters=parameters_of(self.discriminators), **adam)
         self.pools = {"fake_A": ImagePool(config.pool_size), "fake_B": ImagePool(config.pool_size)}
         self.adversarial = ADVERSARIAL[config.gan_mode]
 
     def learning_rate(self, iteration: int) -> float:
-        return epoch_rate(self.config, iteration)
+        config = self.config
+        return config.lr * by_epochs(config.lr_policy, iteration, config.iteration, config.n_epochs, config.n_epochs_decay)
 
     def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
         """One iteration: the generators with the discriminators frozen, then the discriminators on pooled fakes (section 4)."""
         real_A, real_B = batch["real_A"], batch["real_B"]
-        lambda_A, lambda_B, lambda_identity = self.config.lambda_A, self.config.lambda_B, self.config.lambda_identity
-        losses: Losses = {}
-
-        if lambda_identity > 0:
+        if self.config.lambda_identity > 0:
             fake_B, idt_A = both_passes(self.G_A, real_A, real_B, self.config.norm)
             fake_A, idt_B = both_passes(self.G_B, real_B, real_A, self.config.norm)
-            losses["idt_A"] = absolute_error(idt_A, real_B) * lambda_B * lambda_identity
-            losses["idt_B"] = absolute_error(idt_B, real_A) * lambda_A * lambda_identity
         else:
-            fake_B, fake_A = self.G_A(real_A), self.G_B(real_B)
-        losses["cycle_A"] = absolute_error(self.G_B(fake_B), real_A) * lambda_A
-        losses["cycle_B"] = absolute_error(self.G_A(fake_A), real_B) * lambda_B
-        with frozen(self.D_A, self.D_B):
+            (fake_B, fake_A), (idt_A, idt_B) = (self.G_A(real_A), self.G_B(real_B)), (None, None)
+
+        G_losses = self.generator_losses(real_A, real_B, fake_A, fake_B, idt_A, idt_B)
+        self.update("G", G_losses["G_total"])
+
+        D_losses = {
+            **self.discriminator_losses("D_A", real_B, self._pooled("fake_B", fake_B)),
+            **self.discriminator_losses("D_B", real_A, self._pooled("fake_A", fake_A)),
+        }
+        D_losses["D_total"] = sum(D_losses.values())
+        self.update("D", D_losses["D_total"])
+        return {**G_losses, **D_losses}
+
+    def generator_losses(
+        self, real_A: Tensor, real_B: Tensor, fake_A: Tensor, fake_B: Tensor, idt_A: Optional[Tensor], idt_B: Optional[Tensor]
+    ) -> Losses:
+        """The full objective (equation 3) with the identity loss of section 5.2; every term is weighted."""
+        lambda_A, lambda_B, lambda_identity = self.config.lambda_A, self.config.lambda_B, self.config.lambda_identity
+        losses: Losses = {}
+        if idt_A is not None:
+            losses["idt_A"] = lambda_B * lambda_identity * absolute_error(idt_A, real_B)
+            losses["idt_B"] = lambda_A * lambda_identity * absolute_error(idt_B, real_A)
+        losses["cycle_A"] = lambda_A * absolute_error(self.G_B(fake_B), real_A)
+        losses["cycle_B"] = lambda_B * absolute_error(self.G_A(fake_A), real_B)
+        with frozen(self.discriminators):
             losses["G_A"] = self.adversarial(self.D_A(fake_B), True)
             losses["G_B"] = self.adversarial(self.D_B(fake_A), True)
         losses["G_total"] = sum(losses.values())
-        losses["G_total"].backward()
-        self.apply_gradients("G")
+        return losses
 
-        fake_B, fake_A = self._pooled("fake_B", fake_B), self._pooled("fake_A", fake_A)
-        terms = {**self._judge("D_A", real_B, fake_B), **self._judge("D_B", real_A, fake_A)}
-        terms["D_total"] = sum(terms.values())
-        terms["D_total"].backward()
-        self.apply_gradients("D")
-        return {**losses, **terms}
-
-    def _judge(self, name: str, real: Tensor, fake: Tensor) -> Losses:
-        """The loss terms of one discriminator."""
-        discriminator = self.networks[name]
+    def discriminator_losses(self, name: str, real: Tensor, fake: Tensor) -> Losses:
+        """The loss terms of one discriminator (equation 1, with the factor 1/2 of section 4)."""
+        discriminator = self.discriminators[name]
         real_logit, fake_logit = both_passes(discriminator, real, fake, self.config.norm)
-        terms = {name: (self.adversarial(real_logit, True) + self.adversarial(fake_logit, False)) * 0.5}
+        losses = {name: 0.5 * (self.adversarial(real_logit, True) + self.adversarial(fake_logit, False))}
         if self.config.gan_mode == "wgangp":
-            terms[f"{name}_penalty"] = gradient_penalty(discriminator, real, fake)
-        return terms
+            losses[f"{name}_penalty"] = self.config.lambda_gp * gradient_penalty(discriminator, real, fake)
+        return losses
 
     def _pooled(self, name: str, fakes: Tensor) -> Tensor:
         """`fakes` detached, half of them exchanged for older ones."""
@@ -118,11 +138,11 @@ class CycleGAN(Trainer):
         for name, pool in self.pools.items():
             pool.images = list(arrays.get(f"pool/{name}", []))
 
-    def generate(self, direction: str, images: Tensor) -> Tensor:
+    def translate(self, direction: str, images: Tensor) -> Tensor:
         return (self.G_A if direction == "A2B" else self.G_B)(images)
 
-    def translate(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
-        """Input, output, reconstruction, identity."""
+    def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
+        """Input, output, reconstruction, identity and, where it is known, the truth."""
         source, target = direction.split("2")
         forward, back = (self.G_A, self.G_B) if direction == "A2B" else (self.G_B, self.G_A)
         fake = forward(images)
@@ -133,4 +153,6 @@ class CycleGAN(Trainer):
             Row(f"rec_{source}", reconstruction.numpy()),
             Row(f"idt_{target}", identity.numpy()),
         ]
+        if truth is not None:
+            rows.append(Row(f"real_{target}", truth.numpy()))
         return Translation(fake.numpy(), rows)

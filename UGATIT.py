@@ -2,135 +2,158 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from config import UGATITConfig
+from engine.method import Losses, Method, Row, Translation, frozen, parameters_of
 from engine.schedule import linear_decay
-from engine.trainer import Losses, Trainer, Translation, frozen
 from layers import ILN, AdaLIN, clip_rho
 from losses import absolute_error, domain_cross_entropy, least_squares
-from networks import Discriminator, ResnetGenerator
-from utils import Row
+from networks import Discriminator, DiscriminatorOutput, GeneratorOutput, ResnetGenerator
 
 
-class UGATIT(Trainer):
-    """genA2B and genB2A against a global and a local discriminator for each domain (section 2)."""
+class UGATIT(Method):
+    """genA2B and genB2A against a global and a local discriminator for each domain (section 2).
+
+    Args:
+        config: sizes, loss weights, rates.
+        training: False builds the generators alone, which is all that a translation needs.
+    """
 
     config: UGATITConfig
 
-    def __init__(self, config: UGATITConfig) -> None:
+    def __init__(self, config: UGATITConfig, training: bool = True) -> None:
         super().__init__(config)
         sizes = (config.img_ch, config.ch, config.n_res, config.img_size, config.light)
         ablation = dict(decoder_norm=config.decoder_norm, cam=not config.no_generator_cam)
         self.genA2B, self.genB2A = (ResnetGenerator(*sizes, **ablation) for _ in range(2))
+        self.generators = self.named(genA2B=self.genA2B, genB2A=self.genB2A)
+        if training:
+            self._prepare_training()
+
+    def _prepare_training(self) -> None:
+        config = self.config
         cam = not config.no_discriminator_cam
         self.disGA, self.disGB = (Discriminator(config.img_ch, config.ch, config.n_dis + 1, cam) for _ in range(2))
         self.disLA, self.disLB = (Discriminator(config.img_ch, config.ch, config.n_dis - 1, cam) for _ in range(2))
-        self.generators = (self.genA2B, self.genB2A)
-        self.discriminators = (self.disGA, self.disGB, self.disLA, self.disLB)
-        self.add_networks(
-            genA2B=self.genA2B, genB2A=self.genB2A, disGA=self.disGA, disGB=self.disGB, disLA=self.disLA, disLB=self.disLB
-        )
-        self.add_adam("G", self.generators, beta1=0.5, beta2=0.999, weight_decay=config.weight_decay)
-        self.add_adam("D", self.discriminators, beta1=0.5, beta2=0.999, weight_decay=config.weight_decay)
+        self.discriminators = self.named(disGA=self.disGA, disGB=self.disGB, disLA=self.disLA, disLB=self.disLB)
+        # `weight_decay` is added to the gradient (L2), as PyTorch's Adam does it in the authors' code.
+        adam = dict(learning_rate=config.lr, beta1=config.beta1, beta2=config.beta2, weight_decay=config.weight_decay or None)
+        self.optimizers["G"] = paddle.optimizer.Adam(parameters=parameters_of(self.generators), **adam)
+        self.optimizers["D"] = paddle.optimizer.Adam(parameters=parameters_of(self.discriminators), **adam)
 
     def learning_rate(self, iteration: int) -> float:
         decay = linear_decay(iteration, self.config.iteration) if self.config.decay_flag else 1.0
         return self.config.lr * decay
 
     def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
-        """One iteration: the discriminators on today's fakes, then the generators (section 2.2).
+        """One iteration: the discriminators on the generators' current translations, then the generators (section 2.2).
 
         Each generator sees both real images in one pass, its source for the translation and its target for the identity.
         """
         real_A, real_B = batch["real_A"], batch["real_B"]
-        (fake_A2B, fake_B2B), cam_A2B, cam_B2B = _split(self.genA2B, real_A, real_B)
-        (fake_B2A, fake_A2A), cam_B2A, cam_A2A = _split(self.genB2A, real_B, real_A)
+        A2B, B2B = in_one_pass(self.genA2B, real_A, real_B)
+        B2A, A2A = in_one_pass(self.genB2A, real_B, real_A)
 
-        losses = self._update_discriminators(real_A, real_B, fake_A2B.detach(), fake_B2A.detach())
+        D_losses = self.discriminator_losses(real_A, real_B, A2B.image.detach(), B2A.image.detach())
+        self.update("D", D_losses["D_total"])
 
-        fake_A2B2A = self.genB2A(fake_A2B)[0]
-        fake_B2A2B = self.genA2B(fake_B2A)[0]
-        with frozen(*self.discriminators):
-            for name, discriminator, fake in self._judged(fake_B2A, fake_A2B):
-                logit, cam_logit, _ = discriminator(fake)
-                losses[f"G_adv_{name}"] = least_squares(logit, is_real=True)
-                if cam_logit is not None:
-                    losses[f"G_cam_adv_{name}"] = least_squares(cam_logit, is_real=True)
+        G_losses = self.generator_losses(real_A, real_B, Passes(A2B, B2A, A2A, B2B))
+        self.update("G", G_losses["G_total"])
+        clip_rho(self.genA2B, self.genB2A)
+        return {**D_losses, **G_losses}
+
+    def discriminator_losses(self, real_A: Tensor, real_B: Tensor, fake_A2B: Tensor, fake_B2A: Tensor) -> Losses:
+        """Equation 2 for each discriminator, on its logit and on its CAM's; real and fake share one pass.
+
+        Args:
+            fake_A2B, fake_B2A: detached from the generators.
+        """
+        adv_weight = self.config.adv_weight
+        judged = {
+            "GA": in_one_pass(self.disGA, real_A, fake_B2A),
+            "LA": in_one_pass(self.disLA, real_A, fake_B2A),
+            "GB": in_one_pass(self.disGB, real_B, fake_A2B),
+            "LB": in_one_pass(self.disLB, real_B, fake_A2B),
+        }
+        losses: Losses = {}
+        for name, (real, fake) in judged.items():
+            losses[f"D_adv_{name}"] = least_squares(real.logit, True) + least_squares(fake.logit, False)
+            if real.cam_logit is not None:
+                losses[f"D_cam_{name}"] = least_squares(real.cam_logit, True) + least_squares(fake.cam_logit, False)
+        losses["D_total"] = adv_weight * sum(losses.values())
+        return losses
+
+    def generator_losses(self, real_A: Tensor, real_B: Tensor, passes: Passes) -> Losses:
+        """The full objective of the generators (section 2.2, after equation 5)."""
+        config = self.config
+        A2B, B2A, A2A, B2B = passes
+        losses: Losses = {}
+        with frozen(self.discriminators):
+            judged: Dict[str, DiscriminatorOutput] = {
+                "GA": self.disGA(B2A.image),
+                "LA": self.disLA(B2A.image),
+                "GB": self.disGB(A2B.image),
+                "LB": self.disLB(A2B.image),
+            }
+        for name, fake in judged.items():
+            losses[f"G_adv_{name}"] = least_squares(fake.logit, True)
+            if fake.cam_logit is not None:
+                losses[f"G_cam_adv_{name}"] = least_squares(fake.cam_logit, True)
+        adversarial = sum(losses.values())
+
+        fake_A2B2A, fake_B2A2B = self.genB2A(A2B.image).image, self.genA2B(B2A.image).image
         losses["G_cycle_A"] = absolute_error(fake_A2B2A, real_A)
         losses["G_cycle_B"] = absolute_error(fake_B2A2B, real_B)
-        losses["G_identity_A"] = absolute_error(fake_A2A, real_A)
-        losses["G_identity_B"] = absolute_error(fake_B2B, real_B)
-        if not self.config.no_generator_cam:
-            losses["G_cam_A"] = domain_cross_entropy(cam_B2A, True) + domain_cross_entropy(cam_A2A, False)
-            losses["G_cam_B"] = domain_cross_entropy(cam_A2B, True) + domain_cross_entropy(cam_B2B, False)
+        losses["G_identity_A"] = absolute_error(A2A.image, real_A)
+        losses["G_identity_B"] = absolute_error(B2B.image, real_B)
+        cam = 0.0
+        if not config.no_generator_cam:
+            losses["G_cam_A"] = domain_cross_entropy(B2A.cam_logit, True) + domain_cross_entropy(A2A.cam_logit, False)
+            losses["G_cam_B"] = domain_cross_entropy(A2B.cam_logit, True) + domain_cross_entropy(B2B.cam_logit, False)
+            cam = losses["G_cam_A"] + losses["G_cam_B"]
 
-        weights = {
-            "G_adv": self.config.adv_weight,
-            "G_cycle": self.config.cycle_weight,
-            "G_identity": self.config.identity_weight,
-            "G_cam": self.config.cam_weight,
-            "G_cam_adv": self.config.adv_weight,
-        }
-        generator_terms = [(name, value) for name, value in losses.items() if name.startswith("G_")]
-        losses["G_total"] = sum(weights[name.rsplit("_", 1)[0]] * value for name, value in generator_terms)
-        losses["G_total"].backward()
-        self.apply_gradients("G")
-        clip_rho(*self.generators)
-        return losses
-
-    def _update_discriminators(self, real_A: Tensor, real_B: Tensor, fake_A2B: Tensor, fake_B2A: Tensor) -> Losses:
-        """Real and fake in one pass of each discriminator; the fakes are detached."""
-        losses: Losses = {}
-        reals = {"A": real_A, "B": real_B}
-        for name, discriminator, fake in self._judged(fake_B2A, fake_A2B):
-            (real_logit, fake_logit), real_cam_logit, fake_cam_logit = _split(discriminator, reals[name[-1]], fake)
-            losses[f"D_adv_{name}"] = least_squares(real_logit, True) + least_squares(fake_logit, False)
-            if not self.config.no_discriminator_cam:
-                losses[f"D_cam_{name}"] = least_squares(real_cam_logit, True) + least_squares(fake_cam_logit, False)
-        losses["D_total"] = self.config.adv_weight * sum(losses.values())
-        losses["D_total"].backward()
-        self.apply_gradients("D")
-        return losses
-
-    def _judged(self, fake_B2A: Tensor, fake_A2B: Tensor) -> Tuple[Tuple[str, Discriminator, Tensor], ...]:
-        """Each discriminator with its name in the losses and the fake it judges."""
-        return (
-            ("GA", self.disGA, fake_B2A),
-            ("LA", self.disLA, fake_B2A),
-            ("GB", self.disGB, fake_A2B),
-            ("LB", self.disLB, fake_A2B),
+        losses["G_total"] = (
+            config.adv_weight * adversarial
+            + config.cycle_weight * (losses["G_cycle_A"] + losses["G_cycle_B"])
+            + config.identity_weight * (losses["G_identity_A"] + losses["G_identity_B"])
+            + config.cam_weight * cam
         )
+        return losses
 
-    def generate(self, direction: str, images: Tensor) -> Tensor:
-        return (self.genA2B if direction == "A2B" else self.genB2A)(images)[0]
+    def translate(self, direction: str, images: Tensor) -> Tensor:
+        return (self.genA2B if direction == "A2B" else self.genB2A)(images).image
 
-    def translate(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
-        """Translation, identity and reconstruction, each below the heat map of its CAM, if any: the authors' seven rows."""
+    def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
+        """Identity, translation and reconstruction, each below the heat map of its CAM, if any: the authors' seven rows.
+
+        The truth, where it is known, is an eighth.
+        """
         source, target = direction.split("2")
-        forward, back = self.generators if direction == "A2B" else self.generators[::-1]
-        fake, _, fake_heatmap = forward(images)
-        (identity, cycle), (identity_heatmap, cycle_heatmap) = _images_and_heatmaps(back, images, fake)
-        there, same, returned = f"{source}2{target}", f"{source}2{source}", f"{source}2{target}2{source}"
+        forward, back = (self.genA2B, self.genB2A) if direction == "A2B" else (self.genB2A, self.genA2B)
+        translated = forward(images)
+        identity, cycle = in_one_pass(back, images, translated.image)
+        shown = {f"{source}2{source}": identity, f"{source}2{target}": translated, f"{source}2{target}2{source}": cycle}
         rows = [Row(f"real_{source}", images.numpy())]
-        shown = ((same, identity, identity_heatmap), (there, fake, fake_heatmap), (returned, cycle, cycle_heatmap))
-        for name, translated, heatmap in shown:
-            if heatmap is not None:
-                rows.append(Row(f"CAM {name}", heatmap.numpy(), True))
-            rows.append(Row(name, translated.numpy()))
-        return Translation(fake.numpy(), rows)
+        for name, output in shown.items():
+            if output.heatmap is not None:
+                rows.append(Row(f"CAM {name}", output.heatmap.numpy(), True))
+            rows.append(Row(name, output.image.numpy()))
+        if truth is not None:
+            rows.append(Row(f"real_{target}", truth.numpy()))
+        return Translation(translated.image.numpy(), rows)
 
     def statistics(self) -> Dict[str, float]:
         """Mean, smallest and largest rho of each generator's AdaLIN and ILN layers, where it is learnt."""
         if self.config.decoder_norm != "adalin":
             return {}
         found = {}
-        for name in ("genA2B", "genB2A"):
+        for name, generator in self.generators.items():
             for kind in (AdaLIN, ILN):
-                layers = [layer for layer in self.networks[name].sublayers() if isinstance(layer, kind)]
+                layers = [layer for layer in generator.sublayers() if isinstance(layer, kind)]
                 rho = paddle.concat([layer.rho.flatten() for layer in layers]).numpy()
                 found[f"rho_{name}/{kind.__name__}_mean"] = float(rho.mean())
                 found[f"rho_{name}/{kind.__name__}_min"] = float(rho.min())
@@ -138,17 +161,17 @@ class UGATIT(Trainer):
         return found
 
 
-def _split(network, first: Tensor, second: Tensor) -> Tuple[Tuple[Tensor, Tensor], Optional[Tensor], Optional[Tensor]]:
-    """One pass over two batches of equal size: ((output, output), CAM logit of the first, of the second)."""
-    output, cam_logit, _ = network(paddle.concat([first, second]))
-    return tuple(output.chunk(2)), *_halves(cam_logit)
+class Passes(NamedTuple):
+    """The generators' passes over the real images: both translations, both identities."""
+
+    A2B: GeneratorOutput
+    B2A: GeneratorOutput
+    A2A: GeneratorOutput
+    B2B: GeneratorOutput
 
 
-def _images_and_heatmaps(generator: ResnetGenerator, first: Tensor, second: Tensor) -> Tuple:
-    images, _, heatmaps = generator(paddle.concat([first, second]))
-    return images.chunk(2), _halves(heatmaps)
-
-
-def _halves(x: Optional[Tensor]) -> Tuple[Optional[Tensor], Optional[Tensor]]:
-    """Both halves of a batch, or None and None of what networks without a CAM do not give."""
-    return (None, None) if x is None else tuple(x.chunk(2))
+def in_one_pass(network: nn.Layer, first: Tensor, second: Tensor) -> Tuple[NamedTuple, NamedTuple]:
+    """The network's outputs for two batches of equal size, computed together."""
+    output = network(paddle.concat([first, second]))
+    halves = [(None, None) if value is None else value.chunk(2) for value in output]
+    return type(output)(*(half[0] for half in halves)), type(output)(*(half[1] for half in halves))

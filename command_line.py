@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import sys
+import traceback
 from functools import partial
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, get_type_hints
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, get_type_hints
 
-from config import CONFIGS, EVALUATION, NETWORKS, TEST_PHASE, Config, to_saved
+from config import CONFIGS, Config, to_saved
 from errors import ConfigError, UserError
 
 
@@ -114,14 +117,16 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# What resume and test may change
+# What a later command may change
 
 
-def refuse_test_flags(config: Config, typed: Sequence[str]) -> None:
-    """Raise ConfigError where a flag of the test phase was typed for another."""
+def refuse_flags_of_other_phases(config: Config, typed: Sequence[str]) -> None:
+    """Raise ConfigError where a flag was typed that this phase does not have."""
     for item in dataclasses.fields(config):
-        if item.name in typed and item.metadata["group"] == TEST_PHASE:
-            raise ConfigError(f"--{item.name} is for --phase test and --phase evaluate")
+        phases = item.metadata["phases"]
+        if item.name in typed and config.phase not in phases:
+            wanted = " and ".join(f"--phase {phase}" for phase in phases)
+            raise ConfigError(f"--{item.name} is for {wanted}, not for --phase {config.phase}: leave it out")
 
 
 def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Tuple[Config, List[str]]:
@@ -133,8 +138,7 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
     Raises:
         ConfigError: a typed flag differs from the run and may not; every such field is named.
     """
-    saved = _with_defaults(config, saved)
-    changed = {name: getattr(config, name) for name in typed if name in saved and saved[name] != getattr(config, name)}
+    saved, changed = _compared(config, typed, saved)
     kinds = {item.name: item.metadata["resume"] for item in dataclasses.fields(config)}
     refused = [name for name in changed if kinds[name] == "same"]
     if refused:
@@ -145,56 +149,92 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
         for name in changed
         if kinds[name] == "warn"
     ]
-    return _with_saved(config, saved, changed), warnings
+    return dataclasses.replace(config, **{**saved, **changed}), warnings
 
 
 def merge_for_test(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Config:
-    """The checkpoint's configuration; only where to read, where to write, how to evaluate and the device come from this command.
+    """The checkpoint's configuration; only where to read, how to evaluate, the seed and the device come from this command.
 
     Raises:
-        ConfigError: a typed flag describes another architecture than the checkpoint has, or belongs to training.
+        ConfigError: a typed flag differs from the checkpoint's value and may not; every such field is named.
     """
-    saved = _with_defaults(config, saved)
-    groups = {item.name: item.metadata["group"] for item in dataclasses.fields(config)}
-    in_training = [name for name in ("eval_freq", "keep_best") if name in typed]
-    if in_training:
-        raise ConfigError(f"--{in_training[0]} is for --phase train")
-    wrong = [n for n in typed if groups[n] == NETWORKS and n in saved and saved[n] != getattr(config, n)]
-    if wrong:
-        listed = ", ".join(f"--{name} {getattr(config, name)} (it has {saved[name]})" for name in wrong)
-        raise ConfigError(f"the checkpoint was trained with other networks than {listed}: leave these flags out")
-    here = {"dataset", "data_root", "device", "num_workers", *(name for name in groups if groups[name] == EVALUATION)}
-    changes = {name: getattr(config, name) for name in typed if name in here}
-    return _with_saved(config, saved, {**changes, "eval_freq": 0, "keep_best": None})
+    saved, changed = _compared(config, typed, saved)
+    kinds = {item.name: item.metadata["test"] for item in dataclasses.fields(config)}
+    refused = [name for name in changed if kinds[name] == "same"]
+    if refused:
+        listed = ", ".join(f"--{name} {changed[name]} (it has {saved[name]})" for name in refused)
+        raise ConfigError(f"the checkpoint was trained with other settings than {listed}: leave these flags out")
+    return dataclasses.replace(config, **{**saved, **changed, "eval_freq": 0, "keep_best": None})
 
 
-def _with_defaults(config: Config, saved: Dict[str, Any]) -> Dict[str, Any]:
-    """A saved configuration with the defaults of settings that are younger than it."""
-    return {**to_saved(type(config)()), **saved}
-
-
-def _with_saved(config: Config, saved: Dict[str, Any], changes: Dict[str, Any]) -> Config:
-    known = {item.name for item in dataclasses.fields(config)}
-    return dataclasses.replace(config, **{**{n: v for n, v in saved.items() if n in known}, **changes})
+def _compared(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """The saved settings, with the defaults of those that are younger than the run, and the typed ones that differ from them."""
+    defaults = to_saved(type(config)())
+    saved = {name: saved.get(name, default) for name, default in defaults.items()}
+    return saved, {name: getattr(config, name) for name in typed if name in saved and saved[name] != getattr(config, name)}
 
 
 # How a command ends
 
 
-def exit_code_of(work: Callable[[], Optional[int]], see: str, stopped: str = "stopped") -> int:
+def exit_code_of(work: Callable[[], Optional[int]], see: str, stopped: str = "stopped", debug: bool = False) -> int:
     """Do `work`; its exit code (None is 0), or, after one line on stderr, that of what went wrong.
 
     Args:
         see: the flags that say where files are, for an error of the system.
         stopped: what to say after Ctrl-C.
+        debug: print the traceback before the line.
     """
-    try:
-        return work() or 0
-    except UserError as error:
-        message, exit_code = str(error), error.exit_code
-    except OSError as error:
-        message, exit_code = f"{error.filename or 'a file'}: {error.strerror or error}; see {see}", 1
-    except KeyboardInterrupt:
-        message, exit_code = stopped, 130
-    print(f"error: {message}", file=sys.stderr)
-    return exit_code
+    with contextlib.redirect_stdout(TolerantStream(sys.stdout)), contextlib.redirect_stderr(TolerantStream(sys.stderr)):
+        try:
+            return work() or 0
+        except (UserError, OSError, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exc()
+            message, exit_code = _last_words(error, see, stopped)
+            print(f"error: {message}", file=sys.stderr)
+            return exit_code
+
+
+def _last_words(error: BaseException, see: str, stopped: str) -> Tuple[str, int]:
+    """The line on stderr and the exit code that a command ends with."""
+    if isinstance(error, UserError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}; see {see}", 1
+    return stopped, 130
+
+
+class TolerantStream:
+    """A text stream that neither its reader nor its encoding can stop.
+
+    What is printed after the reader has gone (`| head`, a terminal that was closed) is lost, and the work goes on. Letters that
+    the encoding does not have are printed as escapes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        with self._reader_may_be_gone():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._reader_may_be_gone():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _reader_may_be_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # What Python flushes at its end would fail too.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -1,11 +1,12 @@
 """One frozen dataclass a method: the single source of every default, its help and its validity.
 
-A field's metadata says how the command line shows it and what resuming may do with it:
+A field's metadata says how the command line shows it and what a later command may do with it.
 
-same     the run was made with it; resuming with another value is refused
-free     may change at any resume
-warn     may change, with a warning (the learning-rate schedule changes)
-command  belongs to this command, not to the run, and is not saved with it
+group    the heading under which --help shows it
+resume   "same": resuming a run with another value is refused; "free": it may change; "warn": it may change, with a warning
+         (the learning-rate schedule changes); "command": it belongs to this command and is not saved with the run
+test     "same": test and evaluate take the checkpoint's value and refuse another; "free": they take the command's
+phases   the phases in which the flag may be given
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def setting(
     group: str,
     *,
     resume: str = "same",
+    test: str = "same",
+    phases: Sequence[str] = PHASES,
     choices: Optional[Sequence[str]] = None,
     at_least: Optional[float] = None,
     above: Optional[float] = None,
@@ -51,7 +54,17 @@ def setting(
     """A dataclass field with what the command line and the validation need to know of it."""
     return field(
         default=default,
-        metadata=dict(help=help, group=group, resume=resume, choices=choices, at_least=at_least, above=above, at_most=at_most),
+        metadata=dict(
+            help=help,
+            group=group,
+            resume=resume,
+            test=test,
+            phases=phases,
+            choices=choices,
+            at_least=at_least,
+            above=above,
+            at_most=at_most,
+        ),
     )
 
 
@@ -62,27 +75,44 @@ class Config:
     paired: ClassVar[bool] = False
     # What --preset NAME sets, beneath the flags that are typed beside it.
     presets: ClassVar[Dict[str, Dict[str, Any]]] = {}
+    n_answers: ClassVar[int] = 1
 
     method: str = setting("ugatit", "which paper", "run")
     phase: str = setting("train", "what to do", "run", resume="command", choices=PHASES)
-    dataset: str = setting("YOUR_DATASET_NAME", "name of the folder under --data_root", "run")
-    data_root: str = setting("dataset", "folder that holds the data sets", "run")
+    dataset: str = setting("YOUR_DATASET_NAME", "name of the folder under --data_root", "run", test="free")
+    data_root: str = setting("dataset", "folder that holds the data sets", "run", resume="free", test="free")
     result_dir: str = setting("results", "folder that holds the runs", "run", resume="command")
     preset: Optional[str] = setting(
-        None, "a named set of small settings, listed below; flags typed beside it win", "run", resume="command", choices=PRESETS
+        None,
+        "a named set of small settings, listed below; flags typed beside it win",
+        "run",
+        resume="command",
+        phases=("train", "check"),
+        choices=PRESETS,
     )
-    device: str = setting("auto", "auto takes a GPU where Paddle has one", "run", resume="free", choices=DEVICES)
-    seed: int = setting(0, "seed of weights, data order and augmentation", "run", at_least=0, at_most=2**31 - 1)
-    resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command")
-    checkpoint: Optional[str] = setting(None, "this checkpoint folder instead of the run's latest", TEST_PHASE, resume="command")
+    device: str = setting("auto", "auto takes a GPU where Paddle has one", "run", resume="free", test="free", choices=DEVICES)
+    seed: int = setting(0, "seed of weights, data order, augmentation and noise", "run", test="free", at_least=0, at_most=2**31 - 1)
+    resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command", phases=("train",))
+    accept_changed_data: bool = setting(
+        False, "--resume: go on although training files were added, removed or resized", "run", resume="command", phases=("train",)
+    )
+    checkpoint: Optional[str] = setting(
+        None,
+        "a checkpoint folder, or the folder of a run, instead of the run named by --dataset and --method",
+        TEST_PHASE,
+        resume="command",
+        phases=("test", "evaluate"),
+    )
     dry_run: bool = setting(False, "print the configuration and the networks, then exit", "run", resume="command")
-    json: bool = setting(False, "--phase check: print the report as JSON", "run", resume="command")
+    json: bool = setting(False, "print the report as JSON", "run", resume="command", phases=("check",))
     debug: bool = setting(False, "show tracebacks", "run", resume="command")
     benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run")
 
     iteration: int = setting(1_000_000, "training iterations", "training", resume="warn", at_least=1)
     batch_size: int = setting(1, "images of each domain an iteration", "training", at_least=1)
     lr: float = setting(0.0001, "learning rate of Adam", "training", above=0)
+    beta1: float = setting(0.5, "decay of Adam's first moment", "training", at_least=0, at_most=0.9999)
+    beta2: float = setting(0.999, "decay of Adam's second moment", "training", at_least=0, at_most=0.999999)
 
     img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1)
     img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)
@@ -92,7 +122,9 @@ class Config:
         None, "side to which training images are resized before the crop (none: img_size + 30)", "data", at_least=1
     )
     download: bool = setting(False, "fetch the public data set of this name where it is missing", "data", resume="command")
-    num_workers: int = setting(2, "threads that read images ahead; 0 reads in the loop", "data", resume="free", at_least=0)
+    num_workers: int = setting(
+        2, "threads that read images ahead; 0 reads in the loop", "data", resume="free", test="free", at_least=0
+    )
 
     print_freq: int = setting(
         1000, "iterations between metrics and sample grids", "logs and checkpoints", resume="free", at_least=1
@@ -101,15 +133,20 @@ class Config:
         5, "columns of train and of test images in a sample grid", "logs and checkpoints", resume="free", at_least=1
     )
     save_freq: int = setting(
-        100_000, "iterations between periodic checkpoints (step_*)", "logs and checkpoints", resume="free", at_least=1
+        100_000, "iterations between periodic checkpoints, of which --keep stay", "logs and checkpoints", resume="free", at_least=1
     )
     checkpoint_freq: int = setting(
-        1000, "iterations between writings of the latest checkpoint", "logs and checkpoints", resume="free", at_least=1
+        1000, "iterations between checkpoints; of these only the newest stays", "logs and checkpoints", resume="free", at_least=1
     )
     keep: int = setting(3, "periodic checkpoints kept", "logs and checkpoints", resume="free", at_least=1)
 
     eval_freq: int = setting(
-        0, "iterations between evaluations of the test set in training; 0: none", EVALUATION, resume="free", at_least=0
+        0,
+        "iterations between evaluations of the test set in training; 0: none",
+        EVALUATION,
+        resume="free",
+        phases=("train",),
+        at_least=0,
     )
     keep_best: Optional[str] = setting(
         None,
@@ -117,18 +154,26 @@ class Config:
         f"METRIC is one of {', '.join(BEST)}",
         EVALUATION,
         resume="free",
+        phases=("train",),
     )
     metrics: Optional[str] = setting(
-        None, f"names out of {','.join(METRICS)} with commas between (none: all that can be computed)", EVALUATION, resume="free"
+        None,
+        f"names out of {','.join(METRICS)} with commas between (none: all that can be computed)",
+        EVALUATION,
+        resume="free",
+        test="free",
     )
-    kid_subsets: int = setting(100, "random subsets whose mean is the KID", EVALUATION, resume="free", at_least=1)
-    kid_subset_size: int = setting(1000, "images in each, or all where there are fewer", EVALUATION, resume="free", at_least=2)
-    kid_seed: int = setting(0, "seed of the subsets", EVALUATION, resume="free", at_least=0, at_most=2**32 - 1)
+    kid_subsets: int = setting(100, "random subsets whose mean is the KID", EVALUATION, resume="free", test="free", at_least=1)
+    kid_subset_size: int = setting(
+        1000, "images in each, or all where there are fewer", EVALUATION, resume="free", test="free", at_least=2
+    )
+    kid_seed: int = setting(0, "seed of the subsets", EVALUATION, resume="free", test="free", at_least=0, at_most=2**32 - 1)
     inception_weights: Optional[str] = setting(
         None,
         "file with the weights for KID and FID, .safetensors or .pdparams (none: downloaded once)",
         EVALUATION,
         resume="free",
+        test="free",
     )
 
     @property
@@ -152,6 +197,10 @@ class Config:
             _check_value(item, getattr(self, item.name))
         if not self.dataset or "/" in self.dataset or "\\" in self.dataset or self.dataset in (".", ".."):
             raise ConfigError(f"--dataset {self.dataset!r}: give the name of a folder under --data_root")
+
+    def with_length(self, iterations_per_epoch: int) -> Config:
+        """The same with the number of iterations known."""
+        return self
 
     def check_networks(self) -> None:
         """Raise ConfigError where settings do not go together or the architecture cannot take the images.
@@ -186,15 +235,17 @@ class Config:
 
 # 64x64, cropped from the paper's proportion of 286 to 256.
 SMALL_IMAGES = dict(img_size=64, load_size=72)
+SHORT_RUN = dict(iteration=2500, print_freq=250, checkpoint_freq=250)
 
 
 @dataclass(frozen=True)
 class UGATITConfig(Config):
     """U-GAT-IT (arXiv:1907.10830), with the defaults of the authors' PyTorch code."""
 
-    # Small networks, a high rate and a light CAM loss: what gets furthest in seven minutes of two cores.
+    # Small networks, a high rate and a light CAM loss: what gets furthest in seven minutes of two cores. The checkpoints are small,
+    # so they are written often.
     presets: ClassVar[Dict[str, Dict[str, Any]]] = {
-        "demo": dict(**SMALL_IMAGES, light=True, ch=16, n_res=2, n_dis=4, lr=0.001, cam_weight=10.0, iteration=2500, print_freq=250)
+        "demo": dict(**SMALL_IMAGES, light=True, ch=16, n_res=2, n_dis=4, lr=0.001, cam_weight=10.0, **SHORT_RUN)
     }
 
     weight_decay: float = setting(0.0001, "L2 weight decay of Adam", "training", at_least=0)
@@ -243,13 +294,14 @@ class ImageGANConfig(Config):
     )
     n_epochs: int = setting(100, "epochs at the full learning rate", "training", at_least=0)
     n_epochs_decay: int = setting(100, "epochs in which it falls", "training", at_least=0)
-    lr: float = setting(0.0002, "learning rate of Adam (beta1 0.5)", "training", above=0)
+    lr: float = setting(0.0002, "learning rate of Adam", "training", above=0)
     lr_policy: str = setting(
         "linear", "how the rate falls: linear to 0, by 10 every 50 epochs, or cosine to 0", "training", choices=LR_POLICIES
     )
     gan_mode: str = setting(
         "lsgan", "least squares, cross entropy, or Wasserstein with gradient penalty", "loss weights", choices=GAN_MODES
     )
+    lambda_gp: float = setting(10.0, "weight of the gradient penalty of --gan_mode wgangp", "loss weights", at_least=0)
     norm: str = setting("instance", "normalization", NETWORKS, choices=NORMS)
     n_layers_D: int = setting(
         3,
@@ -260,6 +312,11 @@ class ImageGANConfig(Config):
     )
     init_type: str = setting("normal", "initialisation of the weights", NETWORKS, choices=INIT_TYPES)
     init_gain: float = setting(0.02, "its standard deviation (normal) or gain", NETWORKS, above=0)
+
+    def with_length(self, iterations_per_epoch: int) -> Config:
+        if self.iteration is not None:
+            return self
+        return dataclasses.replace(self, iteration=(self.n_epochs + self.n_epochs_decay) * iterations_per_epoch)
 
     def check_networks(self) -> None:
         super().check_networks()
@@ -278,7 +335,7 @@ class CycleGANConfig(ImageGANConfig):
     """CycleGAN (arXiv:1703.10593), with the defaults of the authors' PyTorch code."""
 
     presets: ClassVar[Dict[str, Dict[str, Any]]] = {
-        "demo": dict(**SMALL_IMAGES, ch=16, n_blocks=4, upsample="resize", n_layers_D=2, lr=0.0005, iteration=2500, print_freq=250)
+        "demo": dict(**SMALL_IMAGES, ch=16, n_blocks=4, upsample="resize", n_layers_D=2, lr=0.0005, **SHORT_RUN)
     }
 
     method: str = setting("cyclegan", "which paper", "run")
@@ -308,8 +365,7 @@ class Pix2PixConfig(ImageGANConfig):
             dropout=False,
             n_layers_D=1,
             lr=0.0005,
-            iteration=4000,
-            print_freq=500,
+            **{**SHORT_RUN, "iteration": 4000},
         )
     }
 
@@ -334,8 +390,14 @@ class Pix2PixConfig(ImageGANConfig):
     no_skip: bool = setting(False, "the U-Net without its skip connections (the paper's encoder-decoder)", NETWORKS)
     dropout: bool = setting(True, "dropout in the generator, its only source of noise", NETWORKS)
     direction: str = setting("AtoB", "which domain is the input", NETWORKS, choices=("AtoB", "BtoA"))
-    eval_mode: bool = setting(False, "no dropout, and running statistics instead of the batch's", TEST_PHASE, resume="command")
-    n_answers: int = setting(1, "different answers for each image", TEST_PHASE, resume="command", at_least=1)
+    eval_mode: bool = setting(
+        False,
+        "no dropout, and running statistics instead of the batch's",
+        TEST_PHASE,
+        resume="command",
+        phases=("test", "evaluate"),
+    )
+    n_answers: int = setting(1, "different translations of each image", TEST_PHASE, resume="command", phases=("test",), at_least=1)
 
     @property
     def directions(self) -> Tuple[str, ...]:

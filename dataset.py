@@ -19,7 +19,7 @@ import numpy as np
 
 from config import Config
 from errors import DataError
-from utils import Sample, TestSet, read_image, resize, to_image, to_network
+from utils import read_image, resize, to_image, to_network
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 LOAD_MARGIN = 30
@@ -31,6 +31,34 @@ REPAIR = "mend or remove the file, or put the images into trainA, trainB, testA 
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight with Paddle's
 Batch = Dict[str, np.ndarray]
+
+
+class Sample(NamedTuple):
+    """An image (C, H, W) in [-1, 1] to translate, and its true counterpart where there is one."""
+
+    image: np.ndarray
+    truth: Optional[np.ndarray] = None
+
+
+class Part(NamedTuple):
+    """The images of one direction of train or test: their names, and how to read one for the networks."""
+
+    names: List[str]
+    read: Callable[[int], Sample]
+
+
+class TestSet(NamedTuple):
+    """What an evaluation translates, and the real images (H, W, C) uint8 of the target domain, all at the networks' size.
+
+    `real_count` is 0 where there are no real images.
+    """
+
+    __test__ = False  # for pytest: the name begins with Test
+
+    count: int
+    read: Callable[[int], Sample]
+    real_count: int
+    real: Callable[[int], np.ndarray]
 
 
 def find_images(folder: Path) -> List[str]:
@@ -102,8 +130,9 @@ class PairedFolder:
         if config.paired and (root / part).is_dir():
             self.together = open_folder(config, part)
             self.names = self.together.names
+            self.image_folders = [self.together]
             return
-        folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, layout(config)) for domain in "AB"]
+        self.image_folders = folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, layout(config)) for domain in "AB"]
         by_stem = [_by_stem(folder) for folder in folders]
         alone = [f"{part}A/{stem}" for stem in sorted(set(by_stem[0]) - set(by_stem[1]))]
         alone += [f"{part}B/{stem}" for stem in sorted(set(by_stem[1]) - set(by_stem[0]))]
@@ -205,6 +234,16 @@ class TrainingData:
         rng = np.random.default_rng([self.config.seed, *key])
         return [to_network(image) for image in augment(images, self.config.img_size, self.load_size, rng)]
 
+    def file_sizes(self) -> Dict[str, int]:
+        """Size in bytes of each training file, by its path in the data set."""
+        root = open_data_set(self.config)
+        files = [folder.folder / name for folder in self.image_folders() for name in folder.names]
+        return {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
+
+    def image_folders(self) -> List[ImageFolder]:
+        """The folders that are read."""
+        raise TypeError(f"{type(self).__name__} defines no image_folders")
+
     def longest(self) -> int:
         """Images of the larger domain."""
         raise TypeError(f"{type(self).__name__} defines no longest")
@@ -218,10 +257,11 @@ class TrainingData:
         found: Dict[str, List[Sample]] = {}
         for direction in self.config.directions:
             parts = [open_part(self.config, "train", direction)]
-            if test_part(self.config, direction):
-                parts.append(open_part(self.config, "test", direction))
-            else:
+            test = open_test_part(self.config, direction)
+            if test is None:
                 print(f"no test images of domain {DOMAINS[direction][0]}: sample grids show training images only")
+            else:
+                parts.append(test)
             most = self.config.sample_count
             found[direction] = [part.read(index) for part in parts for index in range(min(most, len(part.names)))]
         return found
@@ -239,6 +279,9 @@ class UnpairedData(TrainingData):
                 "python -m datatools.prepare unpair"
             )
         self.folders = [open_folder(config, "trainA"), open_folder(config, "trainB")]
+
+    def image_folders(self) -> List[ImageFolder]:
+        return self.folders
 
     def longest(self) -> int:
         return max(len(folder) for folder in self.folders)
@@ -258,6 +301,9 @@ class PairedData(TrainingData):
         super().__init__(config)
         self.folder = PairedFolder(config, "train")
 
+    def image_folders(self) -> List[ImageFolder]:
+        return self.folder.image_folders
+
     def longest(self) -> int:
         return len(self.folder)
 
@@ -271,23 +317,10 @@ def open_training_data(config: Config) -> TrainingData:
     return PairedData(config) if config.paired else UnpairedData(config)
 
 
-def test_part(config: Config, direction: str) -> Optional[str]:
-    """Which part of the data set holds its test images: test, else, for pairs, val, else None."""
-    root = open_data_set(config)
-    if (config.paired and (root / "test").is_dir()) or (root / f"test{DOMAINS[direction][0]}").is_dir():
-        return "test"
-    return "val" if config.paired and (root / "val").is_dir() else None
-
-
-class Part(NamedTuple):
-    """The images of one direction of train or test: their names, and how to read one for the networks."""
-
-    names: List[str]
-    read: Callable[[int], Sample]
-
-
 def open_part(config: Config, part: str, direction: str) -> Part:
-    """The images to translate in `direction`, resized to img_size; with their counterparts where they are pairs.
+    """The images of a part (train, val or test) to translate in `direction`, with their counterparts where they are pairs.
+
+    All are resized to img_size.
 
     Raises:
         DataError: they are missing.
@@ -301,9 +334,6 @@ def open_part(config: Config, part: str, direction: str) -> Part:
     if not config.paired and not (part == "test" and has_test_pairs(config)):
         folder = open_folder(config, f"{part}{source}")
         return Part(folder.names, lambda index: Sample(prepared(folder.read(index))))
-    if part == "test" and test_part(config, direction) == "val":
-        print(f"no folder test in {open_data_set(config)}: using val")
-        part = "val"
     pairs = PairedFolder(config, part)
 
     def read_pair(index: int) -> Sample:
@@ -313,28 +343,70 @@ def open_part(config: Config, part: str, direction: str) -> Part:
     return Part(pairs.names, read_pair)
 
 
-def open_test_set(config: Config, direction: str) -> TestSet:
-    """The test images of a direction with the real images of its target domain.
+def open_test_part(config: Config, direction: str) -> Optional[Part]:
+    """The test images of a direction (for pairs also those of val, where there is no test), or None where there are none.
 
     Raises:
-        DataError: they are missing.
+        DataError: there is a folder, and it holds no image.
     """
-    part = open_part(config, "test", direction)
+    part = test_part(config, direction)
+    if part == "val":
+        print(f"no folder test in {open_data_set(config)}: using val")
+    return part and open_part(config, part, direction)
+
+
+def test_part(config: Config, direction: str) -> Optional[str]:
+    """Which part of the data set holds the test images of a direction: test, else, for pairs, val, else None."""
+    root = open_data_set(config)
+    if (config.paired and (root / "test").is_dir()) or (root / f"test{DOMAINS[direction][0]}").is_dir():
+        return "test"
+    return "val" if config.paired and (root / "val").is_dir() else None
+
+
+def open_test_parts(config: Config) -> Dict[str, Part]:
+    """The test images of every direction that has some; the others are named on stdout.
+
+    Raises:
+        DataError: no direction has any.
+    """
+    found = {direction: open_test_part(config, direction) for direction in config.directions}
+    parts = {direction: part for direction, part in found.items() if part is not None}
+    if not parts:
+        raise DataError(f"--data_root, --dataset: no test images in {open_data_set(config)}; expected {layout(config)}")
+    for direction in found.keys() - parts.keys():
+        print(f"no folder test{DOMAINS[direction][0]} in {open_data_set(config)}: {direction} is left out")
+    return parts
+
+
+def open_test_set(config: Config, direction: str) -> Optional[TestSet]:
+    """The test images of a direction with the real images of its target domain; None where it has no test images.
+
+    Raises:
+        DataError: there is a folder, and it holds no image.
+    """
+    part = open_test_part(config, direction)
+    if part is None:
+        return None
     if config.paired:
         return TestSet(len(part.names), part.read, len(part.names), lambda index: to_image(part.read(index).truth))
-    target = open_part(config, "test", direction[::-1])
+    target = open_test_part(config, direction[::-1])
+    if target is None:
+        return TestSet(len(part.names), part.read, 0, part.read)
     return TestSet(len(part.names), part.read, len(target.names), lambda index: to_image(target.read(index).image))
 
 
 def has_test_pairs(config: Config) -> bool:
-    """Whether an unpaired data set's description says that testA and testB are pairs of the same names.
+    """Whether an unpaired data set has testA and testB, and its description says that they are pairs of the same names.
 
     Raises:
         DataError: the description is not JSON.
     """
-    file = open_data_set(config) / DESCRIPTION
+    root = open_data_set(config)
+    file = root / DESCRIPTION
+    if not file.is_file() or not all((root / f"test{domain}").is_dir() for domain in "AB"):
+        return False
     try:
-        return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("test_pairs") is True
+        return json.loads(file.read_text(encoding="utf-8")).get("test_pairs") is True
     except (ValueError, AttributeError) as error:
         raise DataError(f"{file}: not a JSON object; mend it, or remove it") from error
 

@@ -41,14 +41,14 @@ ADVERSARIAL = {"lsgan": least_squares, "vanilla": cross_entropy, "wgangp": wasse
 
 
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """10 E[(|grad D(x)| - 1)^2] at random points x between real and fake (WGAN-GP, equation 3)."""
+    """E[(|grad D(x)| - 1)^2] at random points x between real and fake (WGAN-GP, equation 3, there times lambda = 10)."""
     share = paddle.rand([real.shape[0], 1, 1, 1], real.dtype)
     between = (share * real + (1 - share) * fake).detach()
     between.stop_gradient = False
     with ops.second_derivatives():
         (gradient,) = paddle.grad(discriminator(between).sum(), between, create_graph=True)
     # The small number keeps the root differentiable where the gradient is 0.
-    return 10 * ((gradient.flatten(1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
+    return ((gradient.flatten(1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
 
 
 def domain_cross_entropy(cam_logit: Tensor, is_source: bool) -> Tensor:

@@ -7,7 +7,7 @@ methods initialise theirs anew (`layers.init_weights`).
 from __future__ import annotations
 
 import math
-from typing import List, Optional, Tuple, Type
+from typing import List, NamedTuple, Optional, Tuple, Type
 
 import paddle
 import paddle.nn.functional as F
@@ -32,6 +32,36 @@ from layers import (
 # U-GAT-IT (arXiv:1907.10830)
 
 
+class CAMOutput(NamedTuple):
+    """What a CAM gives: features (N, C, H, W), cam_logit (N, 2), heatmap (N, 1, H, W)."""
+
+    features: Tensor
+    cam_logit: Tensor
+    heatmap: Tensor
+
+
+class GeneratorOutput(NamedTuple):
+    """What U-GAT-IT's generator gives: image (N, img_ch, H, W) in [-1, 1], cam_logit (N, 2), heatmap (N, 1, H / 4, W / 4).
+
+    The last two are None without a CAM.
+    """
+
+    image: Tensor
+    cam_logit: Optional[Tensor]
+    heatmap: Optional[Tensor]
+
+
+class DiscriminatorOutput(NamedTuple):
+    """What U-GAT-IT's discriminator gives: logit (N, 1, h, w), cam_logit (N, 2), heatmap (N, 1, h + 1, w + 1).
+
+    The last two are None without a CAM.
+    """
+
+    logit: Tensor
+    cam_logit: Optional[Tensor]
+    heatmap: Optional[Tensor]
+
+
 class CAM(nn.Layer):
     """Class activation map of a U-GAT-IT network (section 2.1.1): an auxiliary classifier whose weights attend to channels.
 
@@ -44,7 +74,7 @@ class CAM(nn.Layer):
         spectral: spectral-normalise both classifiers. The features are multiplied by the raw weights, as the authors do.
 
     Shape:
-        x (N, C, H, W); returns features (N, C, H, W), cam_logit (N, 2) and heatmap (N, 1, H, W).
+        x (N, C, H, W); returns a CAMOutput.
     """
 
     def __init__(self, channels: int, activation: nn.Layer, spectral: bool = False) -> None:
@@ -55,13 +85,13 @@ class CAM(nn.Layer):
         self.conv1x1 = Conv2D(2 * channels, channels, 1, bias=True)
         self.activation = activation
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> CAMOutput:
         gap_logit = self.gap_fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         gmp_logit = self.gmp_fc(ops.global_max_pool(x))
         cam_logit = paddle.concat([gap_logit, gmp_logit], 1)
         gap_weight, gmp_weight = (_raw_weight(fc).flatten() for fc in (self.gap_fc, self.gmp_fc))
         x = self.activation(ops.weighted_conv1x1(x, gap_weight, gmp_weight, self.conv1x1.weight, self.conv1x1.bias))
-        return x, cam_logit, x.sum(1, keepdim=True)
+        return CAMOutput(x, cam_logit, x.sum(1, keepdim=True))
 
 
 def _raw_weight(linear: nn.Layer) -> Tensor:
@@ -124,8 +154,8 @@ class ResnetGenerator(nn.Layer):
         cam: False leaves the CAM out, and the features as they are (an ablation of table 1).
 
     Shape:
-        x (N, img_ch, img_size, img_size) in [-1, 1]; returns the image (the same shape and range), cam_logit (N, 2) and
-        heatmap (N, 1, img_size / 4, img_size / 4), both None without a CAM.
+        x (N, img_ch, img_size, img_size) in [-1, 1]; returns a GeneratorOutput. The light version takes any sides that are
+        multiples of 4.
 
     Raises:
         ValueError: the image has another shape than the network was built for.
@@ -166,7 +196,7 @@ class ResnetGenerator(nn.Layer):
         up += [Conv2D(ch, img_ch, 7, pad=3), nn.Tanh()]
         self.UpBlock2 = nn.Sequential(*up)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+    def forward(self, x: Tensor) -> GeneratorOutput:
         _check_images(x, self.img_ch, multiple=4, side=None if self.light or self.FC is None else self.img_size)
         x = self.DownBlock(x)
         cam_logit = heatmap = None
@@ -175,7 +205,7 @@ class ResnetGenerator(nn.Layer):
         style = self._style(x)
         for block in self.UpBlock1:
             x = block(x, *style)
-        return self.UpBlock2(x), cam_logit, heatmap
+        return GeneratorOutput(self.UpBlock2(x), cam_logit, heatmap)
 
     def _style(self, x: Tensor) -> Tuple[Tensor, ...]:
         """gamma and beta (N, C) from the features, for the norms that take them."""
@@ -202,8 +232,8 @@ class Discriminator(nn.Layer):
         cam: False leaves the CAM out, and the features as they are (an ablation of table 1).
 
     Shape:
-        x (N, img_ch, H, W) in [-1, 1], sides at least 3 * 2**(n_layers - 2); returns logit (N, 1, h, w), cam_logit (N, 2) and
-        heatmap (N, 1, h + 1, w + 1), both None without a CAM, where h = H / 2**(n_layers - 2) - 2.
+        x (N, img_ch, H, W) in [-1, 1], sides at least 3 * 2**(n_layers - 2); returns a DiscriminatorOutput, where
+        h = H / 2**(n_layers - 2) - 2.
     """
 
     def __init__(self, img_ch: int = 3, ch: int = 64, n_layers: int = 7, cam: bool = True) -> None:
@@ -218,12 +248,12 @@ class Discriminator(nn.Layer):
         self.cam = CAM(2 * ch, nn.LeakyReLU(0.2), spectral=True) if cam else None
         self.conv = SpectralNormConv2D(2 * ch, 1, 4, pad=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
         _check_images(x, self.img_ch)
         x, cam_logit, heatmap = self.model(x), None, None
         if self.cam is not None:
             x, cam_logit, heatmap = self.cam(x)
-        return self.conv(x), cam_logit, heatmap
+        return DiscriminatorOutput(self.conv(x), cam_logit, heatmap)
 
 
 # CycleGAN (arXiv:1703.10593) and Pix2Pix (arXiv:1611.07004)

@@ -1,14 +1,15 @@
 """Operations in two forms that give the same values and gradients: the plain one, as the papers write it, and one that Paddle
 runs fast on a CPU.
 
-On a GPU the plain form runs. `PLAIN` names the pairs; tests/test_ops.py holds them equal.
+`use` chooses between them for every operation at once: the plain form on a GPU, the fast one on a CPU. `PLAIN` names the pairs;
+tests/test_ops.py holds them equal, and parity with the authors' code is tested in both.
 """
 
 from __future__ import annotations
 
 import contextlib
-from functools import lru_cache
-from typing import Iterator, Optional, Tuple
+import functools
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 import paddle
 import paddle.nn.functional as F
@@ -20,8 +21,43 @@ MATRIX_PAD_SIDE = 64
 # Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
 SMALL_MAP_PIXELS = 16
 
-
+FORMS = ("plain", "fast")
+PLAIN: Dict[Callable, Callable] = {}
+_form = "fast"
 _second_derivatives = False
+
+
+def use(form: str) -> None:
+    """Compute every operation in this form, "plain" or "fast", from now on. Raises ValueError for any other word."""
+    global _form
+    if form not in FORMS:
+        raise ValueError(f"the forms of an operation are {' and '.join(FORMS)}, not {form!r}")
+    _form = form
+
+
+@contextlib.contextmanager
+def using(form: str) -> Iterator[None]:
+    """Within it operations are computed in this form."""
+    previous = _form
+    use(form)
+    try:
+        yield
+    finally:
+        use(previous)
+
+
+def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
+    """Decorate the fast form of `plain`: a call runs the form that is in use."""
+
+    def pair(fast: Callable) -> Callable:
+        @functools.wraps(fast)
+        def operation(*arguments, **options):
+            return (plain if _form == "plain" else fast)(*arguments, **options)
+
+        PLAIN[operation] = plain
+        return operation
+
+    return pair
 
 
 @contextlib.contextmanager
@@ -35,32 +71,33 @@ def second_derivatives() -> Iterator[None]:
         _second_derivatives = previous
 
 
-def _on_cpu(x: Tensor) -> bool:
-    return x.place.is_cpu_place()
-
-
 # Reflect padding
 
 
 def plain_reflect_pad(x: Tensor, pad: int) -> Tensor:
-    """Mirror `pad` pixels at each border, the border itself not repeated. x (N, C, H, W)."""
+    """Mirror `pad` pixels at each border, the border itself not repeated. x (N, C, H, W); raises as `reflect_pad`."""
+    _check_pad(x, pad)
     return F.pad(x, [pad] * 4, mode="reflect")
 
 
+@fast_form_of(plain_reflect_pad)
 def reflect_pad(x: Tensor, pad: int) -> Tensor:
     """`plain_reflect_pad`; raises ValueError where the map is not larger than the pad."""
+    _check_pad(x, pad)
     height, width = x.shape[2:]
-    if min(height, width) <= pad:
-        raise ValueError(f"a reflect pad of {pad} needs a larger map than {height}x{width}")
-    if not _on_cpu(x):
-        return plain_reflect_pad(x, pad)
     if max(height, width) <= MATRIX_PAD_SIDE:
         return paddle.matmul(paddle.matmul(_mirror(height, pad, x.dtype), x), _mirror(width, pad, x.dtype).t())
     x = paddle.concat([x[:, :, 1 : pad + 1].flip(2), x, x[:, :, -pad - 1 : -1].flip(2)], 2)
     return paddle.concat([x[:, :, :, 1 : pad + 1].flip(3), x, x[:, :, :, -pad - 1 : -1].flip(3)], 3)
 
 
-@lru_cache(maxsize=None)
+def _check_pad(x: Tensor, pad: int) -> None:
+    height, width = x.shape[2:]
+    if min(height, width) <= pad:
+        raise ValueError(f"a reflect pad of {pad} needs a larger map than {height}x{width}")
+
+
+@functools.lru_cache(maxsize=None)
 def _mirror(side: int, pad: int, dtype: paddle.dtype) -> Tensor:
     """The (side + 2 pad, side) matrix whose product with a column pads it."""
     rows = paddle.arange(-pad, side + pad)
@@ -76,14 +113,13 @@ def plain_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, strid
     return F.conv2d(x, weight, bias, stride=stride, padding=padding)
 
 
+@fast_form_of(plain_conv2d)
 def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0) -> Tensor:
     """`plain_conv2d`, formulated by the sizes.
 
     Paddle's CPU convolution writes a column buffer of in*k*k rows and multiplies it image by image. A transposed convolution
     buffers out*k*k rows, which is less where the output has few channels; on tiny maps one product serves the whole batch.
     """
-    if not _on_cpu(x):
-        return plain_conv2d(x, weight, bias, stride, padding)
     return _add_bias(_conv2d(x, weight, stride, padding), bias)
 
 
@@ -115,10 +151,9 @@ def plain_conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = N
     return F.conv2d_transpose(x, weight, bias, stride=2, padding=1, output_padding=output_padding)
 
 
+@fast_form_of(plain_conv2d_transpose)
 def conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, output_padding: int = 0) -> Tensor:
     """`plain_conv2d_transpose`, its bias added fast."""
-    if not _on_cpu(x):
-        return plain_conv2d_transpose(x, weight, bias, output_padding)
     return _add_bias(plain_conv2d_transpose(x, weight, None, output_padding), bias)
 
 
@@ -127,14 +162,13 @@ def plain_upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = No
     return F.conv2d(plain_reflect_pad(F.interpolate(x, scale_factor=2, mode="nearest"), 1), weight, bias)
 
 
+@fast_form_of(plain_upsample_conv2d)
 def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     """`plain_upsample_conv2d` as one 4x4 transposed convolution of stride 2 on the small map: 4/9 of the products.
 
     Each pixel of the doubled map stands for two rows and columns, so a 3x3 kernel on it is the (flipped) kernel smeared over
     4x4, and mirroring the doubled map by one pixel repeats the border of the small one.
     """
-    if not _on_cpu(x):
-        return plain_upsample_conv2d(x, weight, bias)
     smear = _smear(x.dtype)
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
     x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
@@ -142,7 +176,7 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     return _add_bias(F.conv2d_transpose(x, smeared, stride=2, padding=3), bias)
 
 
-@lru_cache(maxsize=None)
+@functools.lru_cache(maxsize=None)
 def _smear(dtype: paddle.dtype) -> Tensor:
     """The (4, 3) matrix that flips three taps and lets each reach two pixels of the doubled map."""
     return paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype)
@@ -153,15 +187,12 @@ def _smear(dtype: paddle.dtype) -> Tensor:
 
 def plain_instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     """x (N, C, H, W) normalized over (H, W), with the variance over n."""
-    mean = x.mean([2, 3], keepdim=True)
-    variance = x.var([2, 3], unbiased=False, keepdim=True)
-    return (x - mean) / (variance + eps).sqrt()
+    return F.instance_norm(x, eps=eps)
 
 
+@fast_form_of(plain_instance_norm)
 def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     """`plain_instance_norm` through the batch-norm kernel, with every map of every image as a channel of its own."""
-    if not _on_cpu(x):
-        return F.instance_norm(x, eps=eps)
     batch, channels, height, width = x.shape
     maps = batch * channels
     # The kernel also updates running statistics, which nobody reads.
@@ -203,9 +234,10 @@ class _Moments(PyLayer):
         return scale_shift(x, slope, mean_grad / pixels - slope * mean.reshape(slope.shape))
 
 
+@fast_form_of(plain_moments)
 def moments(x: Tensor) -> Tuple[Tensor, Tensor]:
     """`plain_moments` with a gradient written as one scale and one shift of each map."""
-    return _Moments.apply(x) if _on_cpu(x) else plain_moments(x)
+    return _Moments.apply(x)
 
 
 def plain_scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -213,10 +245,9 @@ def plain_scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return x * scale.unsqueeze([2, 3]) + shift.unsqueeze([2, 3])
 
 
+@fast_form_of(plain_scale_shift)
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """`plain_scale_shift` through the batch-norm kernel in inference mode, with mean 0 and variance 1."""
-    if not _on_cpu(x):
-        return plain_scale_shift(x, scale, shift)
     batch, channels, height, width = x.shape
     maps = batch * channels
     if scale.stop_gradient != shift.stop_gradient:
@@ -249,6 +280,7 @@ def plain_adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float
     return gamma.unsqueeze([2, 3]) * (rho * x_I + (1 - rho) * x_L) + beta.unsqueeze([2, 3])
 
 
+@fast_form_of(plain_adalin)
 def adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
     """`plain_adalin` as one scale and one shift of each map: both normalizations are affine in x, map by map."""
     channels, pixels = x.shape[1], x.shape[2] * x.shape[3]
@@ -264,16 +296,12 @@ def adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-
 
 def plain_group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
     """x normalized over the channels and pixels of each group, with the variance over n. x (N, C, H, W); weight, bias (C)."""
-    grouped = x.reshape([x.shape[0], groups, -1])
-    variance = grouped.var(-1, unbiased=False, keepdim=True)
-    out = ((grouped - grouped.mean(-1, keepdim=True)) / (variance + eps).sqrt()).reshape(x.shape)
-    return out * weight.reshape([1, -1, 1, 1]) + bias.reshape([1, -1, 1, 1])
+    return F.group_norm(x, groups, eps, weight, bias)
 
 
+@fast_form_of(plain_group_norm)
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
     """`plain_group_norm` as one scale and one shift of each map."""
-    if not _on_cpu(x):
-        return F.group_norm(x, groups, eps, weight, bias)
     batch, channels = x.shape[:2]
     mean, variance = (value.reshape([batch, groups, -1]) for value in moments(x))
     group_mean = mean.mean(-1, keepdim=True)
@@ -292,6 +320,7 @@ def plain_weighted_conv1x1(x: Tensor, first: Tensor, second: Tensor, weight: Ten
     return F.conv2d(weighted, weight, bias)
 
 
+@fast_form_of(plain_weighted_conv1x1)
 def weighted_conv1x1(x: Tensor, first: Tensor, second: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`plain_weighted_conv1x1` with the weights multiplied into the kernel, so the maps are read once."""
     channels = x.shape[1]
@@ -305,21 +334,7 @@ def plain_global_max_pool(x: Tensor) -> Tensor:
     return x.max([2, 3])
 
 
+@fast_form_of(plain_global_max_pool)
 def global_max_pool(x: Tensor) -> Tensor:
-    """`plain_global_max_pool` through pooling, whose gradient goes to one place."""
+    """`plain_global_max_pool` through pooling. Where several pixels share the largest value, the gradient goes to one of them."""
     return F.adaptive_max_pool2d(x, 1).flatten(1)
-
-
-PLAIN = {
-    reflect_pad: plain_reflect_pad,
-    conv2d: plain_conv2d,
-    conv2d_transpose: plain_conv2d_transpose,
-    upsample_conv2d: plain_upsample_conv2d,
-    instance_norm: plain_instance_norm,
-    moments: plain_moments,
-    scale_shift: plain_scale_shift,
-    adalin: plain_adalin,
-    group_norm: plain_group_norm,
-    weighted_conv1x1: plain_weighted_conv1x1,
-    global_max_pool: plain_global_max_pool,
-}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Dict, Sequence, Union
 
 import cv2
 import numpy as np
@@ -22,15 +24,23 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_bytes(path: Union[str, Path], content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename, so a reader never sees half a file. Makes the folder."""
+    """Write to a temporary name beside `path`, then rename, so a reader never sees half a file. Makes the folder.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is `path`. What was there before stays.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not made of the name itself, which may be as long as names can be.
+    temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}-{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         os.replace(temporary, path)
+    except OSError as error:
+        # A full disk is reported without a name, and the temporary name says nothing to a user.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        if temporary.exists():
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 
@@ -39,6 +49,15 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     ordered = image[:, :, ::-1] if image.shape[2] == 3 else image
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
     write_bytes(path, encoded.tobytes())
+
+
+def sha256_of(path: Union[str, Path]) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def output_names(names: Sequence[str]) -> Dict[str, str]:
@@ -182,40 +201,6 @@ def to_colour(image: np.ndarray) -> np.ndarray:
 
 
 # Sheets
-
-
-class Sample(NamedTuple):
-    """An image (C, H, W) in [-1, 1] to translate, and its true counterpart where there is one."""
-
-    image: np.ndarray
-    truth: Optional[np.ndarray] = None
-
-
-class TestSet(NamedTuple):
-    """What is translated in an evaluation, and the real images (H, W, C) uint8 of the target domain, all at the networks' size."""
-
-    count: int
-    read: Callable[[int], Sample]
-    real_count: int
-    real: Callable[[int], np.ndarray]
-
-
-class Row(NamedTuple):
-    """One row of a sample grid: `values` (N, C, H, W), images in [-1, 1] or heat maps of any range."""
-
-    label: str
-    values: np.ndarray
-    is_heat_map: bool = False
-
-
-def strips(rows: Sequence[Row], size: int) -> List[np.ndarray]:
-    """One (rows * size, size, 3) picture for each of the N images: its rows one below the other."""
-    columns = zip(*[[_cell(value, row, size) for value in row.values] for row in rows])
-    return [np.concatenate(column, axis=0) for column in columns]
-
-
-def _cell(value: np.ndarray, row: Row, size: int) -> np.ndarray:
-    return to_heat_map(value, size) if row.is_heat_map else to_colour(to_image(value))
 
 
 def labelled_grid(pictures: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:

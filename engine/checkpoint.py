@@ -1,13 +1,17 @@
-"""Checkpoints: a folder of two safetensors files and a JSON file that says what they are and how to check them.
+"""Checkpoints: folders step_N of three safetensors files and a JSON file that says what they are and how to check them.
 
-Each is written under a temporary name and put in place by a rename, so that whatever moment the process is killed at, `latest`
-is a whole checkpoint. Nothing is pickled.
+    generators.safetensors       what translates; test, evaluation and export need nothing else
+    discriminators.safetensors
+    optimizer.safetensors        Adam's moments, and what else a method carries along
+    meta.json                    iteration, configuration, checksums of the files
+
+Every save is a new folder: written under a temporary name, put in place by one rename, and only then are older ones removed. So
+whatever moment the process is killed at, there is a whole checkpoint. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
@@ -15,31 +19,32 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from datatools.download import sha256_of
 from errors import CheckpointError, ConfigError, TrainingError
+from utils import sha256_of
 
-FORMAT_VERSION = 1
-MODEL, OPTIMIZER, META = "model.safetensors", "optimizer.safetensors", "meta.json"
-LATEST, BEST = "latest", "best"
+FORMAT_VERSION = 2
+PARTS = ("generators", "discriminators", "optimizer")
+META = "meta.json"
+# Format 1, of version 0.1, has both kinds of networks in one file, and folders named latest and best.
+FILES_OF_FORMAT = {
+    1: {"generators": "model.safetensors", "discriminators": "model.safetensors", "optimizer": "optimizer.safetensors"},
+    2: {part: f"{part}.safetensors" for part in PARTS},
+}
 ANOTHER = "take another one of the run with --checkpoint"
 Arrays = Dict[str, np.ndarray]
-
-# Linux: exchange two names at once (renameat2, linux/fs.h).
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 @dataclass
 class Checkpoint:
-    """The state of a run: `model` and `optimizer` arrays by name, and `meta` (iteration, method, config, ...)."""
+    """The state of a run: arrays by part and name, and `meta` (iteration, method, config, ...)."""
 
-    model: Arrays
-    optimizer: Arrays
+    arrays: Dict[str, Arrays]
     meta: Dict[str, Any]
 
 
@@ -53,33 +58,40 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
         self.folder, self.keep = Path(folder), keep
-        self.latest, self.best = self.folder / LATEST, self.folder / BEST
 
     def save(self, checkpoint: Checkpoint, periodic: bool = False) -> None:
-        """Write `latest` and, where `periodic`, step_ITERATION as well.
+        """Write step_ITERATION, then remove older ones: of those that are not periodic only this one stays.
 
         Raises:
             CheckpointError: it cannot be written; what was there before stays.
             TrainingError: a value is not finite; what was there before stays.
         """
-        with self._writing(checkpoint) as written:
-            if periodic:
-                step = self.folder / f"step_{checkpoint.meta['iteration']:07d}"
-                # A copy and not a link: a damaged disk block should not take both.
-                shutil.copytree(written, copy := self.folder / f".copying-{os.getpid()}")
-                _put_in_place(copy, step)
-            _put_in_place(written, self.latest)
-            self._prune()
+        kind = "periodic" if periodic else "latest"
+        with self._writing(checkpoint, kind) as written:
+            target = self._put_in_place(written, f"step_{checkpoint.meta['iteration']:07d}")
+            kinds = {path: _kind(path) for path in self._ours("step")}
+            periodic_ones = [path for path, kind in kinds.items() if kind == "periodic"]
+            passing_ones = [path for path, kind in kinds.items() if kind == "latest" and path != target]
+            self._remove([*periodic_ones[: -self.keep], *passing_ones, self.folder / "latest"])
+
+    def save_best(self, checkpoint: Checkpoint) -> None:
+        """Write best_ITERATION in the place of the earlier best. Raises as `save` does."""
+        with self._writing(checkpoint, "best") as written:
+            target = self._put_in_place(written, f"best_{checkpoint.meta['iteration']:07d}")
+            self._remove([*(path for path in self._ours("best") if path != target), self.folder / "best"])
+
+    def has_best(self) -> bool:
+        return any("best" in path.name for _, path in _with_iterations(self.folder)[0])
 
     @contextlib.contextmanager
-    def _writing(self, checkpoint: Checkpoint) -> Iterator[Path]:
+    def _writing(self, checkpoint: Checkpoint, kind: str) -> Iterator[Path]:
         """The checkpoint written under a temporary name."""
         _refuse_unfinite(checkpoint)
         written = self.folder / f".writing-{os.getpid()}"
         try:
-            self._remove_leftovers()
+            self._remove(self.folder.glob(".writing-*"))
             written.mkdir(parents=True)
-            _write(checkpoint, written)
+            _write(checkpoint, kind, written)
             yield written
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -89,12 +101,28 @@ class CheckpointFolder:
             ) from error
         finally:
             with contextlib.suppress(OSError):
-                self._remove_leftovers()
+                self._remove(self.folder.glob(".writing-*"))
 
-    def save_best(self, checkpoint: Checkpoint) -> None:
-        """Write `best`. Raises as `save` does."""
-        with self._writing(checkpoint) as written:
-            _put_in_place(written, self.best)
+    def _put_in_place(self, written: Path, name: str) -> Path:
+        target, replaced = self.folder / name, self.folder / f".replaced-{name}"
+        if target.exists():
+            # A run that went on from an older checkpoint comes by this iteration again. `_with_iterations` finds it in both places.
+            self._remove([replaced])
+            os.rename(target, replaced)
+        os.rename(written, target)
+        self._remove(self.folder.glob(f".replaced-{name.split('_')[0]}_*"))
+        return target
+
+    def _ours(self, kind: str) -> List[Path]:
+        """Our folders step_N or best_N, oldest first; folders that a user named otherwise are left alone."""
+        found = [path for path in self.folder.glob(f"{kind}_*") if re.fullmatch(rf"{kind}_\d{{7,}}", path.name) and path.is_dir()]
+        return sorted(found, key=lambda path: int(path.name.split("_")[1]))
+
+    @staticmethod
+    def _remove(folders: Iterator[Path]) -> None:
+        for folder in list(folders):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
     def newest_valid(self, method: Optional[str] = None) -> Tuple[Optional[Checkpoint], List[str]]:
         """The valid checkpoint of the highest iteration, or None where there is none at all; and why others were passed over.
@@ -103,13 +131,8 @@ class CheckpointFolder:
             CheckpointError: there are checkpoints and not one is valid.
             ConfigError: it was made by another method than `method`.
         """
-        found, problems = [], []
-        for path in self._all():
-            try:
-                found.append((read_meta(path)["iteration"], path.name == LATEST, path))
-            except CheckpointError as error:
-                problems.append(str(error))
-        for _, _, path in sorted(found, reverse=True):
+        found, problems = _with_iterations(self.folder)
+        for _, path in reversed(found):
             try:
                 return load(path, method), problems
             except CheckpointError as error:
@@ -118,30 +141,63 @@ class CheckpointFolder:
             raise CheckpointError(f"--resume: no valid checkpoint in {self.folder}: {'; '.join(problems)}")
         return None, problems
 
-    def _all(self) -> List[Path]:
-        found = (self.latest, self.best, *self._periodic(), *self.folder.glob(".replaced-*"))
-        return [path for path in found if path.is_dir()]
 
-    def _periodic(self) -> List[Path]:
-        """Our periodic checkpoints, oldest first; folders that a user named otherwise are left alone."""
-        found = [path for path in self.folder.glob("step_*") if re.fullmatch(r"step_\d{7,}", path.name) and path.is_dir()]
-        return sorted(found, key=lambda path: int(path.name[len("step_") :]))
+# Finding one
 
-    def _prune(self) -> None:
-        for old in self._periodic()[: -self.keep]:
-            shutil.rmtree(old)
 
-    def _remove_leftovers(self) -> None:
-        for pattern in (".writing-*", ".copying-*") + ((".replaced-*",) if self.latest.exists() else ()):
-            for leftover in self.folder.glob(pattern):
-                shutil.rmtree(leftover)
+def newest_iteration(checkpoints: Path) -> int:
+    """The iteration of the newest checkpoint in a run's `checkpoints` folder, 0 where there is none."""
+    found, _ = _with_iterations(checkpoints)
+    return found[-1][0] if found else 0
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint folder that `path` names.
+
+    That is the folder itself, or the newest checkpoint in the folder of a run or in its `checkpoints`. There, `latest` and `best`
+    name the newest of all and the one that --keep_best kept.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (path / META).is_file():
+        return path
+    if path.name in ("latest", "best") and not path.is_dir():
+        found = [found for found in _with_iterations(path.parent)[0] if path.name == "latest" or "best" in found[1].name]
+    else:
+        found = _with_iterations(path / "checkpoints")[0] or _with_iterations(path)[0]
+    if not found:
+        raise CheckpointError(f"--checkpoint: {path} is not a checkpoint folder, it has no {META}, nor the folder of a run")
+    return found[-1][1]
+
+
+def _with_iterations(checkpoints: Path) -> Tuple[List[Tuple[int, Path]], List[str]]:
+    """The checkpoints in a folder whose meta.json is whole, oldest first, with their iterations; and what is wrong with others."""
+    found, problems = [], []
+    for meta in checkpoints.glob(f"*/{META}"):
+        if meta.parent.name.startswith(".writing-"):
+            continue
+        try:
+            found.append((read_meta(meta.parent)["iteration"], meta.parent))
+        except CheckpointError as error:
+            problems.append(str(error))
+    return sorted(found), sorted(problems)
+
+
+def _kind(path: Path) -> str:
+    """Why a checkpoint was saved: latest, periodic or best; empty where that cannot be read."""
+    try:
+        meta = read_meta(path)
+    except CheckpointError:
+        return ""
+    return meta.get("kind", "periodic")  # format 1 has folders step_N for periodic ones alone
 
 
 # One checkpoint
 
 
-def load(path: Path, method: Optional[str] = None) -> Checkpoint:
-    """Read and verify a checkpoint folder.
+def load(path: Path, method: Optional[str] = None, parts: Sequence[str] = PARTS) -> Checkpoint:
+    """Read and verify the `parts` of a checkpoint folder; nothing else is read.
 
     Raises:
         CheckpointError: it is missing, incomplete or changed.
@@ -150,14 +206,18 @@ def load(path: Path, method: Optional[str] = None) -> Checkpoint:
     meta = read_meta(path)
     if method is not None and meta["method"] != method:
         raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}")
-    for name, checksum in meta["checksums"].items():
-        try:
-            changed = sha256_of(path / name) != checksum
-        except OSError as error:
-            raise CheckpointError(f"{path / name}: cannot be read ({error.strerror}); {ANOTHER}") from error
-        if changed:
-            raise CheckpointError(f"{path / name}: its bytes have changed since it was saved; {ANOTHER}")
-    return Checkpoint(load_file(path / MODEL), load_file(path / OPTIMIZER), meta)
+    files = FILES_OF_FORMAT[meta["format_version"]]
+    contents = {name: _load_file(path / name, meta["checksums"][name]) for name in {files[part] for part in parts}}
+    return Checkpoint({part: contents[files[part]] for part in parts}, meta)
+
+
+def _load_file(file: Path, checksum: str) -> Arrays:
+    try:
+        if sha256_of(file) != checksum:
+            raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error}); {ANOTHER}") from error
 
 
 def read_meta(path: Path) -> Dict[str, Any]:
@@ -173,27 +233,32 @@ def read_meta(path: Path) -> Dict[str, Any]:
         raise CheckpointError(f"{file}: cannot be read; {ANOTHER}") from error
     if checksum != _checksum(meta):
         raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
-    if version > FORMAT_VERSION:
+    if version not in FILES_OF_FORMAT:
         raise CheckpointError(f"{file}: made by a newer version of this project (format {version}); update")
     return meta
 
 
-def _write(checkpoint: Checkpoint, folder: Path) -> None:
-    save_file(checkpoint.model, folder / MODEL)
-    save_file(checkpoint.optimizer, folder / OPTIMIZER)
+def _write(checkpoint: Checkpoint, kind: str, folder: Path) -> None:
+    names = FILES_OF_FORMAT[FORMAT_VERSION]
+    for part in PARTS:
+        save_file(checkpoint.arrays[part], folder / names[part])
     meta = {
         "format_version": FORMAT_VERSION,
+        "kind": kind,
         **checkpoint.meta,
-        "checksums": {name: sha256_of(folder / name) for name in (MODEL, OPTIMIZER)},
+        "checksums": {name: sha256_of(folder / name) for name in names.values()},
     }
     text = json.dumps({**meta, "checksum": _checksum(meta)}, indent=2)
     (folder / META).write_text(text + "\n", encoding="utf-8")
-    for name in (MODEL, OPTIMIZER, META):
+    mode = (folder / META).stat().st_mode
+    for name in (*names.values(), META):
+        # safetensors makes files that only their owner can read.
+        (folder / name).chmod(mode)
         _to_disk(folder / name)
 
 
 def _refuse_unfinite(checkpoint: Checkpoint) -> None:
-    for name, array in [*checkpoint.model.items(), *checkpoint.optimizer.items()]:
+    for name, array in [item for arrays in checkpoint.arrays.values() for item in arrays.items()]:
         if not np.isfinite(array).all():
             iteration = checkpoint.meta["iteration"]
             raise TrainingError(
@@ -212,27 +277,3 @@ def _to_disk(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _put_in_place(written: Path, target: Path) -> None:
-    """Rename a folder to `target`. Where `target` exists, both names are exchanged at once, so it is never missing."""
-    if target.exists():
-        replaced = target.with_name(f".replaced-{os.getpid()}")
-        if _exchange(written, target):
-            os.rename(written, replaced)
-        else:
-            # `newest_valid` also looks at .replaced-*, should the process die between these two.
-            os.rename(target, replaced)
-            os.rename(written, target)
-        shutil.rmtree(replaced)
-    else:
-        os.rename(written, target)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two names atomically; False where the system or the file system cannot."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError, TypeError):
-        return False
-    return renameat2(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0

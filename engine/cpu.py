@@ -7,8 +7,11 @@ import ctypes
 import io
 import os
 import sys
+import tempfile
 import warnings
 from pathlib import Path
+from typing import Iterator
+from unittest import mock
 
 # Lines that Paddle prints at import about settings that are right for us.
 EXPECTED_AT_IMPORT = ("OMP_NUM_THREADS", "No ccache found", "warnings.warn(warning_message)")
@@ -69,9 +72,19 @@ def _keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 64 * 2**20)
 
 
+@contextlib.contextmanager
+def temporary_home() -> Iterator[None]:
+    """Within it HOME is a temporary folder.
+
+    Paddle and VisualDL make folders in the home when they are imported, and the home of a container or cluster may be read-only.
+    """
+    with tempfile.TemporaryDirectory() as home, mock.patch.dict(os.environ, HOME=home):
+        yield
+
+
 def _import_paddle_quietly() -> None:
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), warnings.catch_warnings():
+    with temporary_home(), contextlib.redirect_stderr(said), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No ccache found")
         import paddle  # noqa: F401
     for line in said.getvalue().splitlines():

@@ -13,9 +13,9 @@ from typing import Mapping, Optional
 
 import numpy as np
 from tqdm import tqdm
-from visualdl import LogWriter
-from visualdl.proto.record_pb2 import Record
 
+from engine.cpu import temporary_home
+from engine.run import RunFolder, cannot_write
 from utils import write_bytes
 
 RECORDS = "vdlrecords.run.log"
@@ -34,6 +34,9 @@ class RunLog:
         if iteration is not None:
             _cut_metrics(metrics, iteration)
             _cut_records(log / RECORDS, iteration)
+        with temporary_home():
+            from visualdl import LogWriter
+
         with contextlib.redirect_stdout(io.StringIO()):  # it announces that it appends
             self._writer = LogWriter(str(log), file_name=RECORDS)
 
@@ -74,6 +77,14 @@ class RunLog:
         self._writer.close()
 
 
+def open_log(run: RunFolder, iteration: Optional[int] = None) -> RunLog:
+    """The run's log, cut back to `iteration`, if it is given. Raises CheckpointError where it cannot be written."""
+    try:
+        return RunLog(run.metrics, run.log, iteration)
+    except OSError as error:
+        raise cannot_write(run, error) from error
+
+
 def _cut_metrics(path: Path, iteration: int) -> None:
     """Keep the whole lines up to `iteration`. A process killed while writing leaves half a line at the end."""
     if not path.exists():
@@ -90,6 +101,9 @@ def _cut_records(path: Path, iteration: int) -> None:
     """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer. They are in order of iterations."""
     if not path.exists():
         return
+    with temporary_home():
+        from visualdl.proto.record_pb2 import Record
+
     with open(path, "r+b") as stream:
         while True:
             start = stream.tell()

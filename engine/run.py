@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Mapping, Sequence, Tuple, Union
 
-from errors import CheckpointError, ConfigError
+from config import Config
+from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, load, newest_iteration
+from errors import CheckpointError, ConfigError, DataError
 from utils import write_bytes
 
 try:
@@ -17,21 +21,44 @@ except ImportError:  # Windows has no such locks
 
 
 class RunFolder:
-    """RESULT_DIR/DATASET/METHOD and the names inside it."""
+    """The folder of a run, RESULT_DIR/DATASET/METHOD, and the names inside it."""
 
-    def __init__(self, result_dir: str, dataset: str, method: str) -> None:
-        self.path = Path(result_dir) / dataset / method
+    def __init__(self, *parts: Union[str, Path]) -> None:
+        self.path = Path(*parts)
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
-        self.latest = self.checkpoints / "latest"
         self.samples = self.path / "samples"
         self.log = self.path / "log"
-        self.test = self.path / "test"
-        self.translated = self.test / "test.json"  # written last: of which iteration the translations are
-        self.evaluation = self.path / "evaluation.json"
-        # Inception features of the real images, for all methods with this result_dir and data set.
+        # Names and sizes of the training files.
+        self.data = self.path / "data.json"
+        # What an evaluation knows of the real images, for all methods with this result_dir and data set.
         self.features = self.path.parent / "features"
+
+    def newest_checkpoint(self, method: str) -> Checkpoint:
+        """The newest valid checkpoint, to resume from; what is wrong with newer ones is said on stderr.
+
+        Raises:
+            CheckpointError: there is none.
+            ConfigError: it was made by another method.
+        """
+        checkpoint, problems = CheckpointFolder(self.checkpoints).newest_valid(method)
+        if checkpoint is None:
+            raise CheckpointError(
+                f"--resume: there is no checkpoint in {self.checkpoints}: see --dataset, --method and --result_dir, "
+                "or leave out --resume to start a run"
+            )
+        for problem in problems:
+            print(f"passed over {problem}", file=sys.stderr)
+        return checkpoint
+
+    def test(self, checkpoint: str = "") -> Path:
+        """Where the test phase writes; translations of a checkpoint that was named have a folder of their own."""
+        return self.path / (f"test_{checkpoint}" if checkpoint else "test")
+
+    def evaluation(self, checkpoint: str = "") -> Path:
+        """The scores of the newest checkpoint, or of one that was named."""
+        return self.path / (f"evaluation_{checkpoint}.json" if checkpoint else "evaluation.json")
 
     def refuse_if_used(self) -> None:
         """Raise ConfigError where there is something of a run to lose."""
@@ -47,6 +74,39 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_bytes(self.config, config_json.encode())
+        except OSError as error:
+            raise cannot_write(self, error) from error
+
+    def check_data(self, sizes: Mapping[str, int], accept: bool) -> None:
+        """Hold the training files against those that the run began with, and record them where there is no record or a change is
+        accepted.
+
+        Args:
+            sizes: bytes by path in the data set.
+            accept: go on with other files (--accept_changed_data).
+
+        Raises:
+            DataError: files were added, removed or have other sizes, and that is not accepted.
+            CheckpointError: the record cannot be written.
+        """
+        try:
+            recorded = json.loads(self.data.read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            recorded = None
+        if recorded == sizes:
+            return
+        if recorded is not None:
+            changes = _differences(recorded, sizes)
+            if not accept:
+                raise DataError(
+                    f"--resume: the training files are not those the run began with: {changes}; "
+                    "restore them, or go on with --accept_changed_data"
+                )
+            print(f"going on with other training files: {changes}")
+        try:
+            write_bytes(
+                self.data, (json.dumps({"files": sizes}, indent=0, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+            )
         except OSError as error:
             raise cannot_write(self, error) from error
 
@@ -74,6 +134,46 @@ class RunFolder:
             yield
         finally:
             os.close(lock)  # which releases it, as the end of the process does
+
+
+def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Checkpoint, str]:
+    """The checkpoint that test and evaluate read, with its generators alone.
+
+    Args:
+        typed: the flags that were given. A checkpoint's translations belong to the run that it lies in, unless --result_dir or
+            another --dataset was given.
+
+    Returns:
+        The run to write to, the checkpoint, and its name where --checkpoint named it.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: it was made by another method.
+    """
+    run = RunFolder(config.result_dir, config.dataset, config.method)
+    if not config.checkpoint:
+        if not newest_iteration(run.checkpoints):
+            raise CheckpointError(
+                f"there is no run in {run.path}: train one first, or see --result_dir, --dataset, --method and --checkpoint"
+            )
+        return run, load(find_checkpoint(run.checkpoints), config.method, ["generators"]), ""
+    path = find_checkpoint(Path(config.checkpoint)).resolve()
+    checkpoint = load(path, config.method, ["generators"])
+    trained_on = checkpoint.meta["config"]["dataset"]
+    dataset = config.dataset if "dataset" in typed else trained_on
+    run = RunFolder(config.result_dir, dataset, config.method)
+    if path.parent.name == "checkpoints" and dataset == trained_on and "result_dir" not in typed:
+        run = RunFolder(path.parent.parent)
+    return run, checkpoint, path.name
+
+
+def _differences(recorded: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    kinds = {
+        "added": sorted(sizes.keys() - recorded.keys()),
+        "missing": sorted(recorded.keys() - sizes.keys()),
+        "of another size": sorted(name for name in recorded.keys() & sizes.keys() if recorded[name] != sizes[name]),
+    }
+    return ", ".join(f"{len(names)} {kind} ({names[0]}{', ...' if names[1:] else ''})" for kind, names in kinds.items() if names)
 
 
 def cannot_write(run: RunFolder, error: OSError) -> CheckpointError:

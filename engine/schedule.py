@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from config import ImageGANConfig
-
 EPOCHS_A_STEP, STEP_FACTOR = 50, 0.1
 
 
@@ -31,8 +29,3 @@ def by_epochs(policy: str, iteration: int, total: int, n_epochs: int, n_epochs_d
     if policy == "step":
         return STEP_FACTOR ** (epoch // EPOCHS_A_STEP)
     return (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-def epoch_rate(config: ImageGANConfig, iteration: int) -> float:
-    """The learning rate of a method that counts epochs."""
-    return config.lr * by_epochs(config.lr_policy, iteration, config.iteration, config.n_epochs, config.n_epochs_decay)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the iteration, save, then stop."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): finish the iteration, save, then stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any, Dict, Optional
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    EXIT_CODES[signal.SIGHUP] = 129
 
 
 class StopRequest:
@@ -20,7 +22,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in EXIT_CODES:
-                self._previous[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # what is ignored, as by nohup, stays ignored
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,18 +1,22 @@
-"""The test phase: translate every image of a folder, under its own name."""
+"""The test phase: translate every test image, under its own name."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Set
 
 import numpy as np
 from tqdm import tqdm
 
-from engine.trainer import Trainer
-from utils import Sample, contact_sheet, labelled_grid, output_names, strips, to_image, write_image
+from dataset import Part
+from engine.method import Method
+from engine.pictures import strip, translate_sample
+from utils import contact_sheet, labelled_grid, output_names, to_image, write_bytes, write_image
 
 MOST_ON_A_SHEET = 200
 MOST_IN_A_GRID = 8
+RECORD = "test.json"
 
 
 class Errors(NamedTuple):
@@ -21,52 +25,91 @@ class Errors(NamedTuple):
     translated: float
     untouched: float
 
+    def __str__(self) -> str:
+        return (
+            f"mean absolute error to the true counterparts {self.translated:.1f} of 255, of the untouched inputs "
+            f"{self.untouched:.1f}: ratio {self.translated / max(self.untouched, 1e-9):.3f}"
+        )
 
-def translate_folder(
-    method: Trainer, direction: str, names: Sequence[str], read: Callable[[int], Sample], folder: Path, n_answers: int = 1
-) -> Optional[Errors]:
-    """Translate images one by one.
 
-    Writes folder/DIRECTION/NAME.png and the strip folder/grid/DIRECTION/NAME.png; folder/contact_DIRECTION.png, where each input
-    stands above its translation and its true counterpart, if it has one, for up to 200 images, evenly spread; and
-    folder/grid_DIRECTION.png, the labelled strips of 8. With several answers, all of them as
-    folder/answers/DIRECTION/NAME_NUMBER.png too.
+def translate_test_images(method: Method, parts: Mapping[str, Part], folder: Path) -> Dict[str, Errors]:
+    """Translate the images of each direction.
 
-    Args:
-        read: gives sample i.
-        n_answers: translations of each image, with different noise.
+    For each direction writes folder/DIRECTION/NAME.png and the strip folder/grid/DIRECTION/NAME.png, the labelled rows of 8 of
+    them as folder/grid_DIRECTION.png, and folder/contact_DIRECTION.png, where each input stands above its translation and its true
+    counterpart, if it has one, for up to 200 images, evenly spread. With config.n_answers above 1 all translations of an image are
+    written as folder/answers/DIRECTION/NAME_NUMBER.png too. At the end removes other PNG files from these sub-folders, which an
+    earlier test of other images has left, and writes folder/test.json: iteration, and the rows and image names of each direction.
 
     Returns:
-        The errors, where every image has a true counterpart.
+        The errors of each direction whose images all have a true counterpart.
+
+    Raises:
+        OSError: a file cannot be written.
     """
-    targets = output_names(names)
-    on_sheet, in_grid = (_spread(len(names), most) for most in (MOST_ON_A_SHEET, MOST_IN_A_GRID))
-    stacks: List[List[np.ndarray]] = []
-    columns: List[np.ndarray] = []
-    errors: List[Errors] = []
-    for index, name in enumerate(tqdm(names, desc=direction, unit="image", dynamic_ncols=True, disable=None)):
-        sample = read(index)
-        output, rows = method.render(direction, sample)
-        translated = to_image(output[0])
-        strip = strips(rows, sample.image.shape[-1])[0]
-        write_image(folder / direction / targets[name], translated)
-        write_image(folder / "grid" / direction / targets[name], strip)
-        if n_answers > 1:
-            stem = targets[name][: -len(".png")]
-            answers = [output] + [method.render(direction, sample, draw).output for draw in range(1, n_answers)]
-            for number, answer in enumerate(answers, 1):
-                write_image(folder / "answers" / direction / f"{stem}_{number}.png", to_image(answer[0]))
+    record: Dict[str, Any] = {"iteration": method.iteration, "rows": {}, "images": {}}
+    errors = {}
+    for direction, part in parts.items():
+        translator = _Translator(method, direction, part, folder)
+        translator.run()
+        record["rows"][direction], record["images"][direction] = translator.labels, list(translator.targets.values())
+        if translator.errors:
+            errors[direction] = Errors(*np.mean(translator.errors, axis=0).tolist())
+    write_bytes(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    return errors
+
+
+class _Translator:
+    """One direction of a test."""
+
+    def __init__(self, method: Method, direction: str, part: Part, folder: Path) -> None:
+        self.method, self.direction, self.part, self.folder = method, direction, part, folder
+        self.targets = output_names(part.names)
+        self.labels: List[str] = []
+        self.errors: List[Errors] = []
+        self.written: Set[Path] = set()
+
+    def run(self) -> None:
+        count = len(self.part.names)
+        on_sheet, in_grid = (_spread(count, most) for most in (MOST_ON_A_SHEET, MOST_IN_A_GRID))
+        stacks, columns = [], []
+        for index, name in enumerate(tqdm(self.part.names, desc=self.direction, unit="image", dynamic_ncols=True, disable=None)):
+            stack, column = self.translate(index, self.targets[name])
+            if index in on_sheet:
+                stacks.append(stack)
+            if index in in_grid:
+                columns.append(column)
+        write_image(self.folder / f"contact_{self.direction}.png", contact_sheet(stacks))
+        write_image(self.folder / f"grid_{self.direction}.png", labelled_grid(columns, self.labels))
+        self.remove_others()
+
+    def translate(self, index: int, target: str):
+        """Write what belongs to one image; returns its stack for the contact sheet and its column for the grid."""
+        sample = self.part.read(index)
+        image, rows = translate_sample(self.method, self.direction, sample)
+        self.labels = [row.label for row in rows]
+        translated, column = to_image(image[0]), strip(rows)
+        self.write(self.folder / self.direction / target, translated)
+        self.write(self.folder / "grid" / self.direction / target, column)
+        for number in range(1, self.method.config.n_answers + 1) if self.method.config.n_answers > 1 else ():
+            answer = image if number == 1 else translate_sample(self.method, self.direction, sample, draw=number - 1).image
+            stem = target[: -len(".png")]
+            self.write(self.folder / "answers" / self.direction / f"{stem}_{number}.png", to_image(answer[0]))
         stack = [to_image(sample.image), translated]
         if sample.truth is not None:
             stack.append(to_image(sample.truth))
-            errors.append(Errors(_absolute_error(translated, stack[-1]), _absolute_error(stack[0], stack[-1])))
-        if index in on_sheet:
-            stacks.append(stack)
-        if index in in_grid:
-            columns.append(strip)
-    write_image(folder / f"contact_{direction}.png", contact_sheet(stacks))
-    write_image(folder / f"grid_{direction}.png", labelled_grid(columns, [row.label for row in rows]))
-    return Errors(*np.mean(errors, axis=0).tolist()) if errors else None
+            self.errors.append(Errors(_absolute_error(translated, stack[-1]), _absolute_error(stack[0], stack[-1])))
+        return stack, column
+
+    def write(self, path: Path, image: np.ndarray) -> None:
+        write_image(path, image)
+        self.written.add(path)
+
+    def remove_others(self) -> None:
+        """Whoever scores a folder must not mix the translations of two tests."""
+        for folder in (self.folder / self.direction, *(self.folder / kind / self.direction for kind in ("grid", "answers"))):
+            for path in set(folder.rglob("*.png")) - self.written:
+                path.unlink()
 
 
 def _spread(count: int, most: int) -> set:

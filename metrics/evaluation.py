@@ -6,18 +6,19 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Protocol
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
 from config import BEST, Config
+from dataset import TestSet
 from errors import ConfigError, WeightsError
 from metrics.distances import fid, kid
 from metrics.features import FeatureKey, cached_features, extract_features, images_sha256
 from metrics.inception import Inception
 from metrics.paired import PALETTE_IMAGES, SSIM_SIDE, PairedScores, find_palette
 from metrics.weights import load_inception
-from utils import TestSet, to_colour, to_image
+from utils import to_colour, to_image
 
 PAIRED_METRICS = ("l1", "psnr", "ssim", "labels")
 # The scores of label maps, by the name that --metrics gives them.
@@ -28,12 +29,6 @@ TITLES = {
     "kid": ("KID x100", 100), "fid": ("FID", 1), "l1": ("L1", 1), "psnr": ("PSNR dB", 1), "ssim": ("SSIM", 1),
     "pixel_accuracy": ("pixel acc.", 1), "class_accuracy": ("class acc.", 1), "class_iou": ("class IoU", 1),
 }  # fmt: skip
-
-
-class Translator(Protocol):
-    """What is evaluated: `output` translates an image (C, H, W) in [-1, 1]."""
-
-    def output(self, direction: str, image: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass
@@ -182,12 +177,12 @@ class Evaluation:
         mean = float(np.mean([report.scores[direction]["translated"][name] for direction in directions]))
         return -mean if BEST[name] else mean
 
-    def __call__(self, method: Translator) -> Report:
+    def __call__(self, translate: Callable[[str, np.ndarray], np.ndarray]) -> Report:
         """Translate the test set and score it."""
         scores = {}
         for direction, test_set in self.test_sets.items():
             scores[direction] = {
-                "translated": self._translated(method, direction, test_set),
+                "translated": self._translated(translate, direction, test_set),
                 "untouched": self._score_untouched(direction, test_set),
             }
         return Report(scores, self.not_computed, self._notes(scores))
@@ -207,12 +202,12 @@ class Evaluation:
             notes.append("KID below 0: the estimate is unbiased, so where two sets are alike it falls on either side of 0")
         return notes
 
-    def _translated(self, method: Translator, direction: str, test_set: TestSet) -> Scores:
+    def _translated(self, translate: Callable[[str, np.ndarray], np.ndarray], direction: str, test_set: TestSet) -> Scores:
         paired = PairedScores(self.palettes[direction], self._paired_names)
 
         def outputs() -> Iterator[np.ndarray]:
             for sample in map(test_set.read, range(test_set.count)):
-                output = to_image(method.output(direction, sample.image))
+                output = to_image(translate(direction, sample.image))
                 if sample.truth is not None:
                     paired.add(output, to_image(sample.truth))
                 yield output

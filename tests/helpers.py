@@ -11,6 +11,7 @@ from typing import Dict, List
 
 import numpy as np
 
+from engine.checkpoint import PARTS, find_checkpoint
 from utils import write_image
 
 ROOT = Path(__file__).parents[1]
@@ -53,9 +54,14 @@ def read_metrics(run: Path) -> List[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def newest(run: Path) -> Path:
+    """The folder of a run's newest checkpoint."""
+    return find_checkpoint(run)
+
+
 def latest_bytes(run: Path) -> Dict[str, bytes]:
-    """The arrays of the latest checkpoint, as files."""
-    return {name: (run / "checkpoints" / "latest" / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")}
+    """The arrays of the newest checkpoint, as files."""
+    return {f"{part}.safetensors": (newest(run) / f"{part}.safetensors").read_bytes() for part in PARTS}
 
 
 def environment(**more: str) -> Dict[str, str]:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import main
-from engine.checkpoint import Checkpoint, CheckpointFolder, load
+from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, load
 from errors import CheckpointError, TrainingError
-from tests.helpers import ROOT, TINY, call, draw_dataset, flags, latest_bytes, run_folder
+from tests.helpers import ROOT, TINY, call, draw_dataset, flags, latest_bytes, newest, run_folder
 
 SAVE_AND_DIE = """
 import os, signal, sys, numpy as np
@@ -30,40 +30,42 @@ def dying(function):
     return run
 folder = checkpoint.CheckpointFolder(sys.argv[1], keep=1)
 def save(iteration):
-    arrays = {"weight": np.full(100, iteration, "float32")}
-    folder.save(checkpoint.Checkpoint(arrays, arrays, {"iteration": iteration, "method": "toy"}), periodic=True)
-save(1)
-if sys.argv[3] == "no exchange":
-    checkpoint._exchange = lambda *names: False
+    arrays = {part: {"weight": np.full(100, iteration, "float32")} for part in checkpoint.PARTS}
+    state = checkpoint.Checkpoint(arrays, {"iteration": iteration, "method": "toy"})
+    folder.save(state, periodic=iteration == 2)
+    folder.save_best(state)
+for iteration in (1, 2):
+    save(iteration)
 checkpoint.save_file = dying(checkpoint.save_file)
 checkpoint.os.rename = dying(checkpoint.os.rename)
-checkpoint.shutil.copytree = dying(checkpoint.shutil.copytree)
 checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
-checkpoint._exchange = dying(checkpoint._exchange)
 checkpoint._to_disk = dying(checkpoint._to_disk)
-save(2)
+for iteration in (3, 4, 4):
+    save(iteration)
 """
 
 
-@pytest.mark.parametrize("exchange", ["exchange", "no exchange"])
-def test_killed_at_any_moment_of_a_save(tmp_path, exchange):
+def test_killed_at_any_moment_of_a_save(tmp_path):
+    """Newer ones, one of an iteration that is there already, and the best: there is always a whole one of each."""
     finished = False
-    for moment in range(1, 100):
+    for moment in range(1, 200):
         folder = tmp_path / str(moment)
-        process = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(folder), str(moment), exchange], cwd=ROOT)
-        newest, _ = CheckpointFolder(folder).newest_valid()
-        assert newest.meta["iteration"] in (1, 2) and (newest.model["weight"] == newest.meta["iteration"]).all()
-        if exchange == "exchange":
-            assert load(folder / "latest").meta["iteration"] in (1, 2)
+        process = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(folder), str(moment)], cwd=ROOT)
+        found, problems = CheckpointFolder(folder).newest_valid()
+        iteration = found.meta["iteration"]
+        assert iteration in (2, 3, 4) and (found.arrays["generators"]["weight"] == iteration).all() and not problems
+        assert load(find_checkpoint(folder / "latest")).meta["iteration"] == iteration
+        assert load(find_checkpoint(folder / "best")).meta["iteration"] in (2, 3, 4)
         if process.returncode == 0:
             finished = True
             break
         assert process.returncode == -signal.SIGKILL
-        # The next save clears what the killed one left.
-        arrays = {"weight": np.ones(3, "float32")}
-        CheckpointFolder(folder).save(Checkpoint(arrays, arrays, {"iteration": 3, "method": "toy"}))
+        # The next saves clear what the killed one left.
+        CheckpointFolder(folder, keep=1).save(toy(5))
+        CheckpointFolder(folder, keep=1).save_best(toy(5))
+        assert [path.name for path in folder.glob("step_*")] in (["step_0000002", "step_0000005"], ["step_0000005", "step_0000002"])
         assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
-    assert finished and moment > 8
+    assert finished and moment > 20
 
 
 def test_disk_full_keeps_the_older_latest(tmp_path):
@@ -79,11 +81,12 @@ def test_disk_full_keeps_the_older_latest(tmp_path):
     assert "cannot save a checkpoint" in result.stderr and "go on with --resume" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: --result_dir")
     assert latest_bytes(run_folder(tmp_path)) == before
-    assert load(run_folder(tmp_path) / "checkpoints" / "latest").meta["iteration"] == 2
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 2
 
 
 def toy(iteration: int, value: float = 1.0) -> Checkpoint:
-    return Checkpoint({"w": np.full(5, value)}, {"m": np.zeros(5)}, {"iteration": iteration, "method": "toy"})
+    arrays = {"generators": {"w": np.full(5, value)}, "discriminators": {"w": np.zeros(3)}, "optimizer": {"m": np.zeros(5)}}
+    return Checkpoint(arrays, {"iteration": iteration, "method": "toy"})
 
 
 def test_keeps_the_newest_periodic_ones(tmp_path):
@@ -92,18 +95,24 @@ def test_keeps_the_newest_periodic_ones(tmp_path):
     (tmp_path / "step_notes").write_text("a file of the user's")
     for iteration in (1, 9_999_999, 10_000_000, 10_000_001):
         folder.save(toy(iteration), periodic=iteration != 10_000_001)
-    expected = ["latest", "step_0000001_good", "step_10000000", "step_9999999", "step_notes"]
+    expected = ["step_0000001_good", "step_10000000", "step_10000001", "step_9999999", "step_notes"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
     assert folder.newest_valid()[0].meta["iteration"] == 10_000_001
 
 
-def test_a_damaged_latest_leaves_the_periodic_one_of_the_same_iteration(tmp_path):
+def test_of_those_that_are_not_periodic_the_newest_stays(tmp_path):
     folder = CheckpointFolder(tmp_path)
-    folder.save(toy(5), periodic=True)
-    with open(tmp_path / "latest" / "model.safetensors", "r+b") as stream:
-        stream.seek(-1, 2)
-        stream.write(b"\x7f")
-    assert folder.newest_valid()[0].meta["iteration"] == 5
+    for iteration in (1, 2, 3):
+        folder.save(toy(iteration), periodic=iteration == 2)
+        folder.save_best(toy(iteration))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best_0000003", "step_0000002", "step_0000003"]
+
+
+def test_files_can_be_read_by_whom_the_umask_says(tmp_path):
+    CheckpointFolder(tmp_path).save(toy(1))
+    reference = tmp_path / "reference"
+    reference.touch()
+    assert {path.stat().st_mode for path in (tmp_path / "step_0000001").iterdir()} == {reference.stat().st_mode}
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"checksum": 1}', "", "null", '"text"'])
@@ -113,18 +122,18 @@ def test_a_meta_file_of_another_kind_is_an_error_in_one_line(tmp_path, text):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "meta.json"])
+@pytest.mark.parametrize("file", ["generators.safetensors", "discriminators.safetensors", "optimizer.safetensors", "meta.json"])
 def test_changed_bytes_are_noticed_and_resume_takes_the_next_best(tmp_path, file):
     folder = CheckpointFolder(tmp_path)
     folder.save(toy(1), periodic=True)
     folder.save(toy(2))
-    path = tmp_path / "latest" / file
+    path = tmp_path / "step_0000002" / file
     content = bytearray(path.read_bytes())
     place = content.index(b'"iteration": 2') + 13 if file == "meta.json" else len(content) - 1
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="bytes have changed"):
-        load(tmp_path / "latest")
+        load(tmp_path / "step_0000002")
     newest, problems = folder.newest_valid()
     assert newest.meta["iteration"] == 1 and len(problems) == 1 and file in problems[0]
     (tmp_path / "step_0000001" / "meta.json").write_text(json.dumps({}))
@@ -137,4 +146,4 @@ def test_a_value_that_is_not_finite_is_not_saved(tmp_path):
     folder.save(toy(1))
     with pytest.raises(TrainingError, match="w is not finite at iteration 2"):
         folder.save(toy(2, float("inf")))
-    assert load(tmp_path / "latest").meta["iteration"] == 1
+    assert load(tmp_path / "step_0000001").meta["iteration"] == 1

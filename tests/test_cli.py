@@ -15,7 +15,7 @@ import pytest
 import main
 from command_line import examples, parse_arguments
 from config import CONFIGS
-from tests.helpers import ROOT, TINY, draw_dataset, flags, run_folder
+from tests.helpers import ROOT, TINY, draw_dataset, flags, newest, run_folder
 from utils import write_image
 
 # The authors' flags and defaults (main.py of their PyTorch code), but --device.
@@ -118,9 +118,20 @@ def trained_then_blocked(tmp_path: Path) -> None:
     (run_folder(tmp_path) / "test" / "A2B").write_text("a file where a folder should be")
 
 
+def trained_then_lost(tmp_path: Path) -> None:
+    trained(tmp_path)
+    shutil.rmtree(run_folder(tmp_path) / "checkpoints")
+
+
+def trained_then_without_tests(tmp_path: Path) -> None:
+    trained(tmp_path)
+    for part in ("testA", "testB"):
+        without(part)(tmp_path)
+
+
 def trained_with_changed_bytes(tmp_path: Path) -> None:
     trained(tmp_path)
-    file = run_folder(tmp_path) / "checkpoints" / "latest" / "model.safetensors"
+    file = newest(run_folder(tmp_path)) / "generators.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -130,7 +141,7 @@ def trained_by_another_method(tmp_path: Path) -> None:
     from engine.checkpoint import CheckpointFolder, load
 
     trained(tmp_path)
-    checkpoint = load(run_folder(tmp_path) / "checkpoints" / "latest")
+    checkpoint = load(newest(run_folder(tmp_path)))
     checkpoint.meta["method"] = "othermethod"
     CheckpointFolder(run_folder(tmp_path) / "checkpoints").save(checkpoint)
 
@@ -146,8 +157,13 @@ BAD = {
     "truncated image": (truncated, [], 1, ["trainA", ".png", "truncated"]),
     "long name": (nothing, ["--dataset", "a" * 300], 1, ["--data_root"]),
     "large seed": (nothing, ["--seed", str(2**31)], 2, ["--seed 2147483648"]),
-    "checkpoint in training": (nothing, ["--checkpoint", "x"], 2, ["--checkpoint is for --phase test"]),
-    "resume in test": (nothing, [*TEST, "--resume"], 2, ["--resume", "--phase train"]),
+    "checkpoint in training": (nothing, ["--checkpoint", "x"], 2, ["--checkpoint is for --phase test and --phase evaluate"]),
+    "resume in test": (nothing, [*TEST, "--resume"], 2, ["--resume is for --phase train, not for --phase test"]),
+    "json in training": (nothing, ["--json"], 2, ["--json is for --phase check"]),
+    "resume of a mistyped run": (trained, ["--resume", "--dataset", "tniy"], 1, ["--resume: there is no checkpoint in", "tniy"]),
+    "resume of a lost run": (trained_then_lost, ["--resume"], 1, ["--resume: there is no checkpoint in"]),
+    "other rate in test": (trained, [*TEST, "--lr", "0.5"], 2, ["--lr 0.5 (it has 0.0001)"]),
+    "other length in test": (trained, [*TEST, "--iteration", "9"], 2, ["--iteration 9 (it has 1)"]),
     "test into a file": (trained_then_blocked, TEST, 1, ["A2B", "--result_dir"]),
     "size no multiple of 4": (nothing, ["--img_size", "30"], 2, ["--img_size 30", "multiple of 4"]),
     "size too small": (nothing, ["--img_size", "64", "--n_dis", "6"], 2, ["use --n_dis 4, or images of at least 96"]),
@@ -172,12 +188,12 @@ BAD = {
     "over a run": (trained, [], 2, ["--resume", "--result_dir"]),
     "test without a run": (nothing, TEST, 1, ["there is no run", "--result_dir", "--checkpoint"]),
     "test of a missing checkpoint": (nothing, [*TEST, "--checkpoint", "gone"], 1, ["gone", "not a checkpoint"]),
-    "test of changed bytes": (trained_with_changed_bytes, TEST, 1, ["model.safetensors", "bytes have changed", "--checkpoint"]),
-    "resume of changed bytes": (trained_with_changed_bytes, ["--resume"], 1, ["model.safetensors", "bytes have changed"]),
+    "test of changed bytes": (trained_with_changed_bytes, TEST, 1, ["generators", "bytes have changed", "--checkpoint"]),
+    "resume of changed bytes": (trained_with_changed_bytes, ["--resume"], 1, ["generators.safetensors", "bytes have changed"]),
     "test of another method": (trained_by_another_method, TEST, 2, ["--method ugatit", "--method othermethod"]),
     "resume of another method": (trained_by_another_method, ["--resume"], 2, ["--method ugatit", "--method othermethod"]),
     "test of other networks": (trained, [*TEST, "--ch", "3"], 2, ["--ch 3 (it has 2)"]),
-    "test without images": (lambda t: (trained(t), without("testB")(t)), TEST, 1, ["testB", "{trainA,trainB,testA,testB}"]),
+    "test without images": (trained_then_without_tests, TEST, 1, ["no test images", "{trainA,trainB,testA,testB}"]),
 }  # fmt: skip
 
 

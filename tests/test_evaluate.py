@@ -130,9 +130,9 @@ def test_a_run_with_evaluations_resumes_bit_for_bit(tmp_path, data):
     assert latest_bytes(tmp_path / "plain" / "tiny" / "ugatit") == latest_bytes(whole), "evaluations change nothing"
 
     # The schedule ends at 4 for all of them: stop by the iteration after which the process is killed.
-    stopped = "import engine.trainer as t; step = t.Trainer.step\n"
+    stopped = "import engine.method as t; step = t.Method.step\n"
     stopped += "def limited(self, batch):\n    if self.iteration == 2: raise SystemExit(9)\n    return step(self, batch)\n"
-    stopped += "t.Trainer.step = limited"
+    stopped += "t.Method.step = limited"
     assert call(flags(tmp_path, *arguments), before=stopped).returncode == 9
     assert main.main(flags(tmp_path, "--resume")) == 0
     assert latest_bytes(run) == latest_bytes(whole)

@@ -13,9 +13,10 @@ from tools import parity
 GOLDEN = Path(__file__).parent / "golden"
 
 
+@pytest.mark.parametrize("form", ["fast", "plain"])
 @pytest.mark.parametrize("name", ["ugatit_light", "ugatit_full", "cyclegan", "pix2pix"])
-def test_figures_of_the_authors(name, capsys):
-    assert parity.main([str(GOLDEN / f"{name}.npz")]) == 0
+def test_figures_of_the_authors(name, form, capsys):
+    assert parity.main([str(GOLDEN / f"{name}.npz"), "--form", form]) == 0
     out = capsys.readouterr().out
     assert "OVER" not in out
     for measure in ("forward", "losses of step 1", "gradients of ", "final weights of "):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import cv2
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 import main
-from tests.helpers import TINY, draw_dataset, flags, run_folder
-from utils import Row, contact_sheet, output_names, strips, to_heat_map, write_image
+from engine.method import Row
+from engine.pictures import strip
+from tests.helpers import TINY, draw_dataset, flags, newest, run_folder
+from utils import contact_sheet, output_names, to_heat_map, write_image
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +56,74 @@ def test_an_older_checkpoint_by_its_path(tested, tmp_path):
     shutil.copytree(run_folder(tested) / "checkpoints" / "step_0000001", tmp_path / "anywhere")
     arguments = flags(tested, "--phase", "test", "--checkpoint", str(tmp_path / "anywhere"))
     assert main.main([*arguments, "--result_dir", str(tmp_path / "elsewhere")]) == 0
-    older = cv2.imread(str(tmp_path / "elsewhere" / "tiny" / "ugatit" / "test" / "A2B" / "0.png"))
+    older = cv2.imread(str(tmp_path / "elsewhere" / "tiny" / "ugatit" / "test_anywhere" / "A2B" / "0.png"))
     assert older.shape == latest.shape and (older != latest).any()
 
 
 def test_a_checkpoint_alone_names_its_data_set(tested, tmp_path):
-    checkpoint = run_folder(tested) / "checkpoints" / "latest"
+    checkpoint = newest(run_folder(tested))
     arguments = ["--phase", "test", "--checkpoint", str(checkpoint), "--result_dir", str(tmp_path)]
     assert main.main(arguments) == 0
-    assert (tmp_path / "tiny" / "ugatit" / "test" / "contact_A2B.png").exists()
+    assert (tmp_path / "tiny" / "ugatit" / f"test_{checkpoint.name}" / "contact_A2B.png").exists()
+
+
+def test_a_checkpoint_alone_writes_beside_its_run(tested, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = run_folder(tested)
+    for given, name in ((run, "step_0000003"), (run / "checkpoints" / "step_0000001", "step_0000001")):
+        assert main.main(["--phase", "test", "--checkpoint", str(given)]) == 0
+        assert (run / f"test_{name}" / "A2B" / "0.png").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_record_says_what_the_files_are(tested):
+    test = run_folder(tested) / "test"
+    record = json.loads((test / "test.json").read_text())
+    assert record["iteration"] == 3
+    assert record["rows"]["A2B"] == ["real_A", "CAM A2A", "A2A", "CAM A2B", "A2B", "CAM A2B2A", "A2B2A"]
+    assert sorted(record["images"]["A2B"]) == ["0.png", "1.png", "deep/a.b.png", "same.jpg.png", "same.png.png"]
+
+
+def test_a_second_test_leaves_no_translations_of_images_that_are_gone(tmp_path):
+    folder = draw_dataset(tmp_path / "data", test=2)
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "1")) == 0
+    assert main.main(flags(tmp_path, "--phase", "test")) == 0
+    (folder / "testA" / "1.png").unlink()
+    test = run_folder(tmp_path) / "test"
+    (test / "A2B" / "notes.txt").write_text("of the user")
+    assert main.main(flags(tmp_path, "--phase", "test")) == 0
+    assert sorted(path.name for path in (test / "A2B").iterdir()) == ["0.png", "notes.txt"]
+    assert [path.name for path in (test / "grid" / "A2B").iterdir()] == ["0.png"]
+
+
+@pytest.mark.parametrize("method", ["ugatit", "cyclegan"])
+def test_one_test_folder_is_enough(method, tmp_path, capsys):
+    folder = draw_dataset(tmp_path / "data")
+    shutil.rmtree(folder / "testB")
+    networks = TINY if method == "ugatit" else ["--method", "cyclegan", "--img_size", "24", "--ch", "1", "--n_layers_D", "1"]
+    assert main.main(flags(tmp_path, *networks, "--iteration", "1")) == 0
+    capsys.readouterr()
+    assert main.main(flags(tmp_path, "--method", method, "--phase", "test")) == 0
+    assert "no folder testB" in capsys.readouterr().out
+    run = tmp_path / "results" / "tiny" / method
+    assert (run / "test" / "A2B" / "0.png").exists() and not (run / "test" / "B2A").exists()
+
+
+def test_a_name_of_the_greatest_length(tmp_path):
+    folder = draw_dataset(tmp_path / "data")
+    name = "n" * 251
+    (folder / "testA" / "0.png").rename(folder / "testA" / f"{name}.png")
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "1")) == 0
+    assert main.main(flags(tmp_path, "--phase", "test")) == 0
+    assert (run_folder(tmp_path) / "test" / "A2B" / f"{name}.png").exists()
+
+
+def test_only_generators_are_read(tested, tmp_path):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(newest(run_folder(tested)), copy)
+    for name in ("discriminators.safetensors", "optimizer.safetensors"):
+        (copy / name).unlink()
+    assert main.main(flags(tested, "--phase", "test", "--checkpoint", str(copy), "--result_dir", str(tmp_path))) == 0
 
 
 def test_colliding_stems_keep_their_extension():
@@ -88,9 +150,8 @@ def test_contact_sheet_wraps_at_eight_columns():
     assert sheet.shape == (2 * (20 + 4) - 4, 8 * 14 - 4, 3)
 
 
-def test_strips_turn_grey_into_colour(tmp_path):
-    rows = [Row("real_A", np.zeros((2, 1, 8, 8))), Row("CAM", np.ones((2, 1, 2, 2)), True)]
-    pictures = strips(rows, 8)
-    assert [picture.shape for picture in pictures] == [(16, 8, 3)] * 2
-    write_image(tmp_path / "a" / "b.png", pictures[0])
+def test_a_strip_turns_grey_into_colour(tmp_path):
+    picture = strip([Row("real_A", np.zeros((2, 1, 8, 8))), Row("CAM", np.ones((2, 1, 2, 2)), True)])
+    assert picture.shape == (16, 8, 3)
+    write_image(tmp_path / "a" / "b.png", picture)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]

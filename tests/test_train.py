@@ -14,8 +14,20 @@ from visualdl.proto.record_pb2 import Record
 from visualdl.reader.record_reader import RecordReader
 
 import main
-from engine.checkpoint import load
-from tests.helpers import ROOT, TINY, call, command, draw_dataset, flags, latest_bytes, read_metrics, run_folder
+from engine.checkpoint import PARTS, load
+from tests.helpers import (
+    ROOT,
+    TINY,
+    call,
+    command,
+    draw_dataset,
+    environment,
+    flags,
+    latest_bytes,
+    newest,
+    read_metrics,
+    run_folder,
+)
 
 # At a kill in iteration 6 the checkpoint is of iteration 3, and the log of iteration 4 is ahead of it.
 TRAIN = [*TINY, "--iteration", "8", "--print_freq", "2", "--checkpoint_freq", "3", "--save_freq", "3", "--sample_count", "2"]
@@ -34,11 +46,11 @@ def finished(tmp_path_factory):
 def test_run_folder(finished):
     run, _ = finished
     files = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    checkpoint = ["meta.json", "model.safetensors", "optimizer.safetensors"]
+    checkpoint = ["meta.json", *(f"{part}.safetensors" for part in PARTS)]
     assert files == sorted(
-        [f"checkpoints/{name}/{file}" for name in ("latest", "step_0000003", "step_0000006") for file in checkpoint]
+        [f"checkpoints/{name}/{file}" for name in ("step_0000003", "step_0000006", "step_0000008") for file in checkpoint]
         + [f"samples/{direction}_{step:07d}.png" for direction in ("A2B", "B2A") for step in (2, 4, 6, 8)]
-        + [".lock", "config.json", "metrics.jsonl", "log/vdlrecords.run.log"]
+        + [".lock", "config.json", "data.json", "metrics.jsonl", "log/vdlrecords.run.log"]
     )
 
 
@@ -111,7 +123,7 @@ def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, num_workers
     arguments = flags(tmp_path, *TRAIN, "--num_workers", num_workers)
     assert call(arguments, CONFIGURE + KILL_IN_ITERATION_6).returncode == -signal.SIGKILL
     run = run_folder(tmp_path)
-    assert load(run / "checkpoints" / "latest").meta["iteration"] == 3
+    assert load(newest(run)).meta["iteration"] == 3
     assert read_metrics(run)[-1]["iteration"] == 4
     # A half-written line, as a kill leaves it, and a line of an iteration that will be done again.
     with open(run / "metrics.jsonl", "a") as stream:
@@ -134,7 +146,7 @@ def test_threads_do_not_change_the_data(finished, tmp_path):
     assert latest_bytes(run_folder(tmp_path)) == latest_bytes(straight)
 
 
-@pytest.mark.parametrize("number, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_saves_and_names_its_exit_code(tmp_path, number, exit_code):
     draw_dataset(tmp_path / "data")
     arguments = flags(tmp_path, *TINY, "--iteration", "1000000", "--print_freq", "1")
@@ -146,7 +158,7 @@ def test_signal_saves_and_names_its_exit_code(tmp_path, number, exit_code):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == exit_code
-    iteration = load(run / "checkpoints" / "latest").meta["iteration"]
+    iteration = load(newest(run)).meta["iteration"]
     assert stderr == f"error: stopped at iteration {iteration}, which is saved: go on with --resume\n"
 
 
@@ -165,16 +177,82 @@ def test_resume_refuses_other_settings_and_takes_free_ones(tmp_path, capsys):
     assert "warning: --iteration changes from 2 to 4" in captured.err
     run = run_folder(tmp_path)
     assert json.loads((run / "config.json").read_text())["iteration"] == 4
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["latest", "step_0000004"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_0000004"]
     assert main.main(flags(tmp_path, "--resume")) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_resume_without_a_checkpoint_starts_fresh(tmp_path, capsys):
+def test_a_run_goes_on_in_another_place(tmp_path, monkeypatch, capsys):
+    """Data and results have moved, and are named from another folder; names and sizes of the pictures are what counts."""
     draw_dataset(tmp_path / "data")
-    assert main.main(flags(tmp_path, *TINY, "--iteration", "1", "--resume")) == 0
-    assert "no checkpoint in" in capsys.readouterr().out
-    assert load(run_folder(tmp_path) / "checkpoints" / "latest").meta["iteration"] == 1
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "2")) == 0
+    moved = tmp_path / "another" / "machine"
+    moved.mkdir(parents=True)
+    (tmp_path / "data").rename(moved / "mount")
+    (tmp_path / "results").rename(moved / "runs")
+    monkeypatch.chdir(moved)
+    where = ["--dataset", "tiny", "--data_root", "./mount", "--result_dir", "runs", "--device", "cpu"]
+    assert main.main([*where, "--resume", "--iteration", "3"]) == 0
+    assert main.main([*where, "--phase", "test"]) == 0
+    assert json.loads((moved / "runs" / "tiny" / "ugatit" / "config.json").read_text())["data_root"] == "./mount"
+
+    picture = moved / "mount" / "tiny" / "trainB" / "1.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content + b"more")
+    (picture.parent / "new.png").write_bytes(content)
+    capsys.readouterr()
+    assert main.main([*where, "--resume", "--iteration", "4"]) == 1
+    error = capsys.readouterr().err
+    assert "1 added (trainB/new.png)" in error and "1 of another size (trainB/1.png)" in error and error.count("\n") == 2
+    picture.write_bytes(content)
+    assert main.main([*where, "--resume", "--iteration", "4", "--accept_changed_data"]) == 0
+    assert "going on with other training files: 1 added (trainB/new.png)" in capsys.readouterr().out
+    assert main.main([*where, "--resume", "--iteration", "5"]) == 0, "the record is of the files that are there now"
+
+
+def test_a_picture_that_is_damaged_during_the_training_saves_the_state(tmp_path):
+    folder = draw_dataset(tmp_path / "data", train=2)
+    damage = f"""
+from engine.method import Method
+step = Method.step
+def damaging(self, batch):
+    losses = step(self, batch)
+    if self.iteration == 3:
+        for part in ("trainA", "trainB"):
+            for file in __import__("pathlib").Path({str(folder)!r}, part).iterdir():
+                file.write_bytes(b"damaged")
+    return losses
+Method.step = damaging
+"""
+    result = call(flags(tmp_path, *TINY, "--iteration", "50", "--num_workers", "0"), CONFIGURE + damage)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "not a readable image" in result.stderr
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 3
+
+
+def test_a_reader_of_stdout_that_goes_away_stops_nothing(tmp_path):
+    draw_dataset(tmp_path / "data")
+    arguments = flags(tmp_path, *TINY, "--iteration", "30", "--print_freq", "1")
+    process = subprocess.Popen(command(arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert process.stderr.read() == ""
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 30
+
+
+def test_stdout_without_the_letters_of_a_name(tmp_path):
+    folder = draw_dataset(tmp_path / "data")
+    folder.rename(folder.parent / "自拍")
+    arguments = [*flags(tmp_path, *TINY, "--iteration", "1"), "--dataset", "自拍"]
+    result = call(arguments, env=environment(PYTHONIOENCODING="ascii"))
+    assert result.returncode == 0 and "\\u81ea\\u62cd" in result.stdout, result.stderr
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    draw_dataset(tmp_path / "data")
+    for phase in ([*TINY, "--iteration", "1", "--print_freq", "1"], ["--phase", "test"]):
+        result = call(flags(tmp_path, *phase), env=environment(HOME="/dev/null"))
+        assert result.returncode == 0, result.stderr
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -192,7 +270,7 @@ UGATIT.UGATIT.train_step = poisoned
     result = call(flags(tmp_path, *TINY, "--iteration", "4", "--checkpoint_freq", "1"), CONFIGURE + poison)
     assert result.returncode == 1
     assert "iteration 3: the loss G_cycle_B is nan" in result.stderr and result.stderr.count("\n") == 1
-    assert load(run_folder(tmp_path) / "checkpoints" / "latest").meta["iteration"] == 2
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 2
 
 
 def test_grey_images_train_and_test(tmp_path):

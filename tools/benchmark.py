@@ -33,11 +33,11 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 import ops  # noqa: E402
-from command_line import parse_arguments  # noqa: E402
+from command_line import OneLineParser, exit_code_of, parse_arguments  # noqa: E402
 from config import NETWORKS, Config, default_blocks  # noqa: E402
 from dataset import open_training_data, read_ahead  # noqa: E402
-from engine.trainer import Trainer  # noqa: E402
-from main import build_method  # noqa: E402
+from engine.method import Method  # noqa: E402
+from methods import build_method  # noqa: E402
 
 NETWORK_FILES = ("networks.py", "models/networks.py")
 SIZES = ("img_size", "ch", "n_res", "n_dis", "n_blocks", "n_layers_D", "batch_size")
@@ -51,8 +51,7 @@ class OurStep:
 
     def __init__(self, config: Config) -> None:
         # A length for methods that otherwise take theirs from the data.
-        self.method: Trainer = build_method(dataclasses.replace(config, iteration=config.iteration or 1_000_000))
-        self.method.set_training(True)
+        self.method: Method = build_method(config.with_length(iterations_per_epoch=1000))
         rng = np.random.default_rng(0)
         shape = (config.batch_size, config.img_ch, config.img_size, config.img_size)
         self.batch = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
@@ -69,7 +68,7 @@ class OurStep:
 class PeerStep:
     """The authors' step in another process."""
 
-    def __init__(self, config: Config, method: Trainer, folder: str, python: str) -> None:
+    def __init__(self, config: Config, method: Method, folder: str, python: str) -> None:
         if not any((Path(folder) / name).is_file() for name in NETWORK_FILES):
             raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
         default = type(config)()
@@ -155,13 +154,14 @@ OPERATIONS = [
 def benchmark_ops(steps: int) -> None:
     """Forward and backward of each operation in its plain and its fast form, median milliseconds."""
     for name, shapes, options in OPERATIONS:
-        fast = getattr(ops, name)
+        operation = getattr(ops, name)
         figures = []
-        for function in (ops.PLAIN[fast], fast):
+        for form in ops.FORMS:
             inputs = [paddle.randn(shape) for shape in shapes]
             for tensor in inputs:
                 tensor.stop_gradient = False
-            figures.append(median(_milliseconds(function, inputs, options) for _ in range(steps + 1)))
+            with ops.using(form):
+                figures.append(median(_milliseconds(operation, inputs, options) for _ in range(steps + 1)))
         print(f"{name:18s} {' '.join('x'.join(map(str, shape)) for shape in shapes):58s} {figures[0]:8.1f} {figures[1]:8.1f}")
 
 
@@ -186,7 +186,13 @@ def benchmark_data(config: Config, steps: int) -> None:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
+    """Run one command line; returns its exit code."""
+    return exit_code_of(lambda: run(arguments), see="--data_root")
+
+
+def run(arguments: Optional[Sequence[str]]) -> None:
+    """Run one command line. Raises UserError."""
+    parser = OneLineParser(
         prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("train", "data", "ops"))
@@ -195,22 +201,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--peer", help="checkout of the authors' PyTorch repository")
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")
     options, rest = parser.parse_known_args(arguments)
-    try:
-        config, _ = parse_arguments(rest)
-        config.check_networks()
-        if min(options.steps or 1, options.warmup + 1) < 1:
-            raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
-        if options.what == "train":
-            benchmark_train(config, options.steps or 5, options.warmup, options.peer, options.peer_python)
-        elif options.what == "data":
-            benchmark_data(config, options.steps or 200)
-        else:
-            print(f"{'operation':18s} {'shapes':58s} {'plain ms':>8s} {'fast ms':>8s}")
-            benchmark_ops(options.steps or 9)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    config, _ = parse_arguments(rest)
+    config.check_networks()
+    if min(options.steps or 1, options.warmup + 1) < 1:
+        raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
+    if options.what == "train":
+        benchmark_train(config, options.steps or 5, options.warmup, options.peer, options.peer_python)
+    elif options.what == "data":
+        benchmark_data(config, options.steps or 200)
+    else:
+        print(f"{'operation':18s} {'shapes':58s} {'plain ms':>8s} {'fast ms':>8s}")
+        benchmark_ops(options.steps or 9)
 
 
 if __name__ == "__main__":

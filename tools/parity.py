@@ -1,6 +1,7 @@
 """Replay figures of the authors' code through this project's training step, in double precision.
 
-python -m tools.parity ../shared/parity/ugatit_light.npz
+python -m tools.parity tests/golden/ugatit_light.npz
+python -m tools.parity tests/golden/ugatit_light.npz --form plain     with the operations as a GPU runs them
 
 An archive holds images, initial weights, and what the authors' networks and steps made of them: outputs (forward/), gradients of
 step 0 (grad/), losses of each step, and the weights after the last (final/). Prints each measure beside its tolerance and exits 1
@@ -9,7 +10,6 @@ where one is over it.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import zipfile
@@ -19,15 +19,17 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 import numpy as np
 
 from engine.cpu import configure_cpu
-from errors import DataError, UserError
+from errors import DataError
 
 configure_cpu()
 
 import paddle  # noqa: E402
 
+import ops  # noqa: E402
+from command_line import OneLineParser, exit_code_of  # noqa: E402
 from config import CycleGANConfig, Pix2PixConfig, UGATITConfig  # noqa: E402
 from CycleGAN import CycleGAN  # noqa: E402
-from engine.trainer import Trainer  # noqa: E402
+from engine.method import Method  # noqa: E402
 from Pix2Pix import Pix2Pix  # noqa: E402
 from tools.authors_names import PATCH_GAN, RESNET_GENERATOR, UGATIT_RULES, UNET_GENERATOR, our_state  # noqa: E402
 from UGATIT import UGATIT  # noqa: E402
@@ -100,8 +102,8 @@ def ugatit_forward(method: UGATIT, images_A: paddle.Tensor, images_B: paddle.Ten
     method.set_training(False)
     outputs = {}
     for name, first in (("genA2B", "image"), ("disGA", "logit"), ("disLA", "logit")):
-        result, cam_logit, heatmap = method.networks[name](images_A)
-        outputs.update({f"{name}/{first}": result, f"{name}/cam_logit": cam_logit, f"{name}/heatmap": heatmap})
+        output = method.networks[name](images_A)
+        outputs.update({f"{name}/{part}": getattr(output, part) for part in (first, "cam_logit", "heatmap")})
     return outputs
 
 
@@ -151,7 +153,7 @@ def pix2pix_forward(method: Pix2Pix, images_A: paddle.Tensor, images_B: paddle.T
 class Replay(NamedTuple):
     """How to build a method from an archive, what `forward/` holds, and the authors' names of each network's parameters."""
 
-    build: Callable[[Archive], Trainer]
+    build: Callable[[Archive], Method]
     forward: Callable[[Any, paddle.Tensor, paddle.Tensor], Dict[str, paddle.Tensor]]
     rules: Callable[[str], list]
 
@@ -172,7 +174,7 @@ def replay_of(archive: Archive) -> Replay:
     raise DataError(f"none of the archive's networks is known: {', '.join(networks)}")
 
 
-def build(archive: Archive, replay: Replay) -> Trainer:
+def build(archive: Archive, replay: Replay) -> Method:
     """The method in the default precision, holding the initial weights."""
     method = replay.build(archive)
     for name in archive.networks():
@@ -198,7 +200,6 @@ def compare(archive: Archive) -> List[Measure]:
     try:
         measures.append(_forward_measure(archive, replay, "forward", FORWARD))
         method = build(archive, replay)
-        method.set_training(True)
         gradients = _record_first_gradients(method)
         steps = archive["A"].shape[0]
         for step in range(steps):
@@ -224,19 +225,22 @@ def _forward_measure(archive: Archive, replay: Replay, name: str, at_most: float
     return Measure(name, float(worst), at_most)
 
 
-def _record_first_gradients(method: Any) -> Dict[str, Arrays]:
-    """Copy each network's gradients when the training step hands them to an optimizer for the first time."""
+def _record_first_gradients(method: Method) -> Dict[str, Arrays]:
+    """Copy each network's gradients when an optimizer makes a step with them for the first time."""
     recorded: Dict[str, Arrays] = {}
-    apply_gradients = method.apply_gradients
 
-    def record_and_apply(optimizer: str) -> None:
-        for name, network in method.networks.items():
-            present = {key: p.grad.numpy().copy() for key, p in network.named_parameters() if p.grad is not None}
-            if present:
-                recorded.setdefault(name, present)
-        apply_gradients(optimizer)
+    def recording(step: Callable[[], None]) -> Callable[[], None]:
+        def record_and_step() -> None:
+            for name, network in method.networks.items():
+                present = {key: p.grad.numpy().copy() for key, p in network.named_parameters() if p.grad is not None}
+                if present:
+                    recorded.setdefault(name, present)
+            step()
 
-    method.apply_gradients = record_and_apply
+        return record_and_step
+
+    for optimizer in method.optimizers.values():
+        optimizer.step = recording(optimizer.step)
     return recorded
 
 
@@ -274,17 +278,19 @@ def _relative(ours: float, expected: float) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.parity", description=__doc__.splitlines()[0])
+    parser = OneLineParser(prog="python -m tools.parity", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="an archive of the authors' figures (.npz)")
-    options = parser.parse_args(arguments)
-    try:
-        measures = compare(Archive(options.file))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    for measure in measures:
-        print(f"{'ok  ' if measure.passed else 'OVER'}  {measure.name:28s} {measure.value:9.2e}  at most {measure.at_most:.0e}")
-    return 0 if all(measure.passed for measure in measures) else 1
+    parser.add_argument("--form", choices=ops.FORMS, default="fast", help="of the operations (default: fast)")
+
+    def work() -> int:
+        options = parser.parse_args(arguments)
+        with ops.using(options.form):
+            measures = compare(Archive(options.file))
+        for measure in measures:
+            print(f"{'ok  ' if measure.passed else 'OVER'}  {measure.name:28s} {measure.value:9.2e}  at most {measure.at_most:.0e}")
+        return 0 if all(measure.passed for measure in measures) else 1
+
+    return exit_code_of(work, see="the archive's path")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,30 @@
+"""The data set that a command names: drawn, downloaded, or asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config import Config
+from dataset import layout
+from datatools.demo import NAME, draw_missing
+from datatools.fetch import KNOWN, fetch
+from errors import DataError
+
+
+def provide_data(config: Config) -> None:
+    """Draw the demo set, or fetch a public one with --download, where it is missing.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    folder = Path(config.data_root) / config.dataset
+    if config.dataset == NAME:
+        draw_missing(folder, config.paired)
+    elif config.download and not folder.is_dir():
+        fetch(config.dataset, config.data_root)
+    elif not folder.is_dir():
+        downloads = sorted(name for name, known in KNOWN.items() if known.url)
+        raise DataError(
+            f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; or take a known set: {NAME} (draws "
+            f"itself), selfie2anime (python -m datatools.fetch says how), or with --download {', '.join(downloads)}"
+        )

@@ -1,0 +1,248 @@
+"""What a method is: networks by role, optimizers, one training step, and the translation of images."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from config import Config, to_saved
+from engine.checkpoint import Arrays, Checkpoint
+from errors import CheckpointError, TrainingError
+
+Losses = Dict[str, Tensor]
+Networks = Dict[str, nn.Layer]
+
+
+class Row(NamedTuple):
+    """One row of a sample grid: `values` (N, C, H, W), images in [-1, 1] or heat maps of any range."""
+
+    label: str
+    values: np.ndarray
+    is_heat_map: bool = False
+
+
+class Translation(NamedTuple):
+    """Translated images (N, C, H, W) in [-1, 1], and the rows of a sample grid that show how they came about."""
+
+    image: np.ndarray
+    rows: List[Row]
+
+
+class Method:
+    """What every method shares. A subclass's constructor fills
+
+    - `generators`, and for training `discriminators`: networks by name, made by `named`;
+    - `optimizers` by name;
+
+    and the subclass defines
+
+    - `train_step(batch)`: one iteration of the paper's algorithm; returns every loss term as a scalar tensor;
+    - `learning_rate(iteration)`: the rate of iteration 1..N;
+    - `translate(direction, images)`: (N, C, H, W) images translated; direction is one of `directions`;
+    - `translate_with_rows(direction, images, truth)`: the same with the rows of a sample grid; truth holds the images' true
+      counterparts or is None;
+    - optionally `statistics()`, further scalars for the log by tag, and `extra_state()` with `restore_extra(arrays)`, state beside
+      networks and optimizers.
+
+    Every random draw of a step comes from Paddle's generator, which is seeded anew for each iteration. A run's random state is
+    therefore (seed, iteration).
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.directions = config.directions
+        self.iteration = 0
+        self.generators: Networks = {}
+        self.discriminators: Networks = {}
+        self.optimizers: Dict[str, paddle.optimizer.Optimizer] = {}
+        paddle.seed(config.seed)
+
+    # What a method defines
+
+    def train_step(self, batch: Mapping[str, Tensor]) -> Losses:
+        raise TypeError(f"{type(self).__name__} defines no train_step")
+
+    def learning_rate(self, iteration: int) -> float:
+        raise TypeError(f"{type(self).__name__} defines no learning_rate")
+
+    def translate(self, direction: str, images: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} defines no translate")
+
+    def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
+        raise TypeError(f"{type(self).__name__} defines no translate_with_rows")
+
+    def statistics(self) -> Dict[str, float]:
+        return {}
+
+    def extra_state(self) -> Arrays:
+        return {}
+
+    def restore_extra(self, arrays: Arrays) -> None:
+        pass
+
+    # What a method calls
+
+    @staticmethod
+    def named(**networks: nn.Layer) -> Networks:
+        """Networks under the names that checkpoints, optimizers and summaries use."""
+        for name, network in networks.items():
+            for key, parameter in network.named_parameters():
+                # Optimizers store their state under this name: it must be the same in every process.
+                parameter.name = f"{name}.{key}"
+        return networks
+
+    def update(self, name: str, loss: Tensor) -> None:
+        """One step of the optimizer `name` down the gradient of `loss`: the seam where every update passes."""
+        loss.backward()
+        # The moments are named at the first step, with a number that counts how often a name was asked for in this process.
+        # A checkpoint needs the same names in every process.
+        with paddle.utils.unique_name.guard():
+            self.optimizers[name].step()
+        self.optimizers[name].clear_grad(set_to_zero=False)
+
+    # What the loop and the phases call
+
+    @property
+    def networks(self) -> Networks:
+        return {**self.generators, **self.discriminators}
+
+    def step(self, batch: Mapping[str, np.ndarray]) -> Dict[str, float]:
+        """One iteration on a batch of arrays: mode, seeds, learning rate, `train_step`, guard. Returns the losses.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        self.iteration += 1
+        self.set_training(True)
+        self._seed(self.iteration)
+        for optimizer in self.optimizers.values():
+            optimizer.set_lr(self.learning_rate(self.iteration))
+        losses = self.train_step({name: paddle.to_tensor(array) for name, array in batch.items()})
+        # One copy from the device for all of them.
+        values = paddle.stack([value.detach() for value in losses.values()]).numpy().tolist()
+        for name, value in zip(losses, values):
+            if not np.isfinite(value):
+                raise TrainingError(
+                    f"iteration {self.iteration}: the loss {name} is {value}; the last checkpoint is untouched; "
+                    "start a new run with a lower --lr and another --result_dir"
+                )
+        return dict(zip(losses, values))
+
+    @contextlib.contextmanager
+    def inference(self, draw: int = 0) -> Iterator[None]:
+        """Within it networks are in evaluation mode and no graph is built; `draw` numbers the noise, where there is any."""
+        self.set_training(False)
+        self._seed(-1 - draw)
+        with paddle.no_grad():
+            yield
+
+    def translate_image(self, direction: str, image: np.ndarray) -> np.ndarray:
+        """`translate` of one image (C, H, W) in [-1, 1], in inference."""
+        with self.inference():
+            return self.translate(direction, paddle.to_tensor(image[None]))[0].numpy()
+
+    def set_training(self, training: bool) -> None:
+        """Put every network in training or evaluation mode."""
+        for network in self.networks.values():
+            if network.training != training:
+                network.train() if training else network.eval()
+
+    def _seed(self, number: int) -> None:
+        """Seed Paddle's generator for iteration `number`, or, below 0, for a translation."""
+        paddle.seed((self.config.seed * 1_000_003 + number) % 2**31)
+
+    # State
+
+    def state(self) -> Checkpoint:
+        """All of the method that is needed to go on."""
+        optimizer = {
+            f"{name}/{key}": value.numpy()
+            for name, optimizer in self.optimizers.items()
+            for key, value in optimizer.state_dict().items()
+            if isinstance(value, Tensor)
+        }
+        optimizer.update({f"extra/{name}": array for name, array in self.extra_state().items()})
+        arrays = {
+            "generators": {key: value.numpy() for key, value in _state_of(self.generators).items()},
+            "discriminators": {key: value.numpy() for key, value in _state_of(self.discriminators).items()},
+            "optimizer": optimizer,
+        }
+        meta = {
+            "method": self.config.method,
+            "iteration": self.iteration,
+            "lr": self.learning_rate(max(1, self.iteration)),
+            "random": {"seed": self.config.seed, "iteration": self.iteration},
+            "config": to_saved(self.config),
+            "paddle": paddle.__version__,
+        }
+        return Checkpoint(arrays, meta)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint whole: networks, optimizers, position.
+
+        Raises:
+            CheckpointError: its arrays are not those of these networks.
+        """
+        self.restore_generators(checkpoint)
+        _restore(self.discriminators, checkpoint.arrays["discriminators"])
+        for name, optimizer in self.optimizers.items():
+            arrays = _below(checkpoint.arrays["optimizer"], f"{name}/")
+            if arrays:
+                optimizer.set_state_dict({key: paddle.to_tensor(array) for key, array in arrays.items()})
+        self.restore_extra(_below(checkpoint.arrays["optimizer"], "extra/"))
+
+    def restore_generators(self, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint's generators and iteration.
+
+        Raises:
+            CheckpointError: its arrays are not those of these networks.
+        """
+        _restore(self.generators, checkpoint.arrays["generators"])
+        self.iteration = checkpoint.meta["iteration"]
+
+    def summary(self) -> str:
+        """Networks and their numbers of parameters."""
+        counts = {name: sum(p.size for p in network.parameters()) for name, network in self.networks.items()}
+        lines = [f"{name:8s} {count:>13,} parameters" for name, count in counts.items()]
+        return "\n".join([*lines, f"{'total':8s} {sum(counts.values()):>13,}"])
+
+
+def _state_of(networks: Networks) -> Dict[str, Tensor]:
+    return {f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()}
+
+
+def _restore(networks: Networks, arrays: Arrays) -> None:
+    own = _state_of(networks)
+    # A file of version 0.1 holds generators and discriminators.
+    given = {key: array for key, array in arrays.items() if key.split(".")[0] in networks}
+    wrong = sorted(set(own) ^ set(given)) or sorted(key for key, value in own.items() if tuple(value.shape) != given[key].shape)
+    if wrong:
+        raise CheckpointError(f"--checkpoint: its networks are not those of its configuration ({wrong[0]})")
+    for key, value in own.items():
+        value.set_value(given[key])
+
+
+def _below(arrays: Arrays, prefix: str) -> Arrays:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def parameters_of(networks: Networks) -> List[Tensor]:
+    """What an optimizer of these networks updates."""
+    return [parameter for network in networks.values() for parameter in network.parameters()]
+
+
+@contextlib.contextmanager
+def frozen(networks: Networks) -> Iterator[None]:
+    """Within it, no parameter of `networks` takes part in a graph, while gradients flow through to their inputs."""
+    parameters = [parameter for parameter in parameters_of(networks) if not parameter.stop_gradient]
+    for parameter in parameters:
+        parameter.stop_gradient = True
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.stop_gradient = False

@@ -1,0 +1,183 @@
+"""The training loop, and what happens around an iteration: log, sample grids, evaluation, checkpoints. It knows no method."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Callable, Dict, Generator, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from config import Config
+from dataset import Sample
+from engine.checkpoint import Checkpoint, CheckpointFolder
+from engine.device import machine
+from engine.logger import Progress, open_log
+from engine.method import Method
+from engine.pictures import sample_grid
+from engine.run import RunFolder, cannot_write
+from engine.signals import StopRequest
+from errors import Interrupted, TrainingError, UserError
+from utils import write_image
+
+Batch = Mapping[str, np.ndarray]
+
+
+class LossWindow:
+    """Sums of the losses since the last line of the log."""
+
+    def __init__(self, sums: Optional[Mapping[str, float]] = None, count: int = 0) -> None:
+        self.sums, self.count = dict(sums or {}), count
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def means(self) -> Dict[str, float]:
+        return {name: value / self.count for name, value in self.sums.items()}
+
+
+class Speedometer:
+    """Images a second since it was read last, by the seconds of training alone."""
+
+    def __init__(self, seconds: float) -> None:
+        self.images, self.since = 0, seconds
+
+    def read(self, seconds: float) -> float:
+        speed = self.images / max(seconds - self.since, 1e-9)
+        self.images, self.since = 0, seconds
+        return speed
+
+
+class Training:
+    """A method in training.
+
+    Args:
+        method: built for training.
+        run: where everything is written.
+        samples: for each direction the columns of its sample grid.
+        evaluate: called every config.eval_freq iterations; None where that is 0. Gives the scores to log and their merit, lower
+            is better, where the best checkpoint is to be kept.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        run: RunFolder,
+        samples: Mapping[str, Sequence[Sample]],
+        evaluate: Optional[Callable[[Method], Tuple[Dict[str, float], Optional[float]]]] = None,
+    ) -> None:
+        self.method, self.run, self.samples, self.evaluate = method, run, samples, evaluate
+        self.config: Config = method.config
+        self.checkpoints = CheckpointFolder(run.checkpoints, self.config.keep)
+        # Seconds of training so far, in all processes that worked on the run, without logging, evaluating and saving.
+        self.seconds = 0.0
+        self.window = LossWindow()
+        # The best merit so far, of which --keep_best, and at which iteration.
+        self.best: Dict[str, Any] = {}
+        self.saved_iteration = 0
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint whole.
+
+        Raises:
+            CheckpointError: its arrays are not those of the method's networks.
+        """
+        self.method.restore(checkpoint)
+        self.window = LossWindow(**checkpoint.meta["window"])
+        self.seconds = checkpoint.meta.get("seconds", 0.0)
+        self.best = dict(checkpoint.meta.get("best", {})) if self.checkpoints.has_best() else {}
+        self.saved_iteration = checkpoint.meta["iteration"]
+
+    def state(self) -> Checkpoint:
+        """All that is needed to go on."""
+        checkpoint = self.method.state()
+        around = {"seconds": self.seconds, "machine": machine(), "best": self.best, "window": vars(self.window)}
+        return Checkpoint(checkpoint.arrays, {**checkpoint.meta, **around})
+
+    def fit(self, batches: Generator[Batch, None, None]) -> None:
+        """Train on `batches`, those of the iterations from the method's next one up to config.iteration.
+
+        Raises:
+            TrainingError: a loss or a weight is not finite.
+            DataError: an image cannot be read; the state is saved.
+            CheckpointError: something cannot be written.
+            Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
+        """
+        method, last_iteration = self.method, self.config.iteration
+        self.log = open_log(self.run, method.iteration)
+        self.progress = Progress(method.iteration, last_iteration)
+        self.speedometer = Speedometer(self.seconds)
+        try:
+            with StopRequest() as stop, contextlib.closing(batches):
+                started = time.monotonic()
+                for batch in batches:
+                    losses = method.step(batch)
+                    self.seconds += time.monotonic() - started
+                    # What happens after an iteration, in this order.
+                    self.log_losses(losses, sum(len(array) for array in batch.values()))
+                    self.draw_samples()
+                    self.evaluate_and_keep_best()
+                    self.save_checkpoint(asked=stop.exit_code is not None)
+                    if stop.exit_code and method.iteration < last_iteration:
+                        raise Interrupted(
+                            f"stopped at iteration {method.iteration}, which is saved: go on with --resume", stop.exit_code
+                        )
+                    started = time.monotonic()
+        except TrainingError:
+            raise
+        except (UserError, OSError) as error:
+            # Between two iterations the state is whole: the training so far shall not be lost with the reader or the disk.
+            with contextlib.suppress(UserError):
+                self.save_checkpoint(asked=True)
+            if isinstance(error, OSError):
+                raise cannot_write(self.run, error) from error
+            raise
+        finally:
+            self.progress.close()
+            with contextlib.suppress(OSError):
+                self.log.close()
+
+    def log_losses(self, losses: Mapping[str, float], images: int) -> None:
+        """Show the losses, and every print_freq iterations log their means."""
+        iteration = self.method.iteration
+        self.window.add(losses)
+        self.speedometer.images += images
+        report = iteration % self.config.print_freq == 0
+        self.progress.update(iteration, losses, report)
+        if report:
+            speed = {"lr": self.method.learning_rate(iteration), "images_per_second": self.speedometer.read(self.seconds)}
+            self.log.write(iteration, self.window.means(), speed, self.method.statistics())
+            self.window = LossWindow()
+
+    def draw_samples(self) -> None:
+        """Every print_freq iterations write a sample grid of each direction."""
+        iteration = self.method.iteration
+        if iteration % self.config.print_freq:
+            return
+        for direction, samples in self.samples.items():
+            grid = sample_grid(self.method, direction, samples)
+            write_image(self.run.samples / f"{direction}_{iteration:07d}.png", grid)
+            self.log.add_image(f"samples/{direction}", grid, iteration)
+
+    def evaluate_and_keep_best(self) -> None:
+        """Every eval_freq iterations evaluate, log the scores, and keep this state where it is the best so far."""
+        iteration, kind = self.method.iteration, self.config.keep_best
+        if self.evaluate is None or iteration % self.config.eval_freq:
+            return
+        scores, merit = self.evaluate(self.method)
+        self.log.write_scores(iteration, scores)
+        earlier = self.best.get("merit") if self.best.get("kind") == kind else None
+        if merit is not None and np.isfinite(merit) and (earlier is None or merit < earlier):
+            self.best = {"kind": kind, "merit": merit, "iteration": iteration}
+            self.checkpoints.save_best(self.state())
+
+    def save_checkpoint(self, asked: bool = False) -> None:
+        """Save every checkpoint_freq and save_freq iterations, at the end, and when asked to."""
+        iteration, config = self.method.iteration, self.config
+        periodic = iteration % config.save_freq == 0
+        due = periodic or asked or iteration % config.checkpoint_freq == 0 or iteration == config.iteration
+        if due and iteration != self.saved_iteration:
+            self.checkpoints.save(self.state(), periodic)
+            self.saved_iteration = iteration

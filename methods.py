@@ -1,0 +1,26 @@
+"""The three methods by name."""
+
+from __future__ import annotations
+
+from typing import Dict, Type
+
+import ops
+from config import Config
+from CycleGAN import CycleGAN
+from engine.device import choose_device
+from engine.method import Method
+from Pix2Pix import Pix2Pix
+from UGATIT import UGATIT
+
+METHODS: Dict[str, Type[Method]] = {"ugatit": UGATIT, "cyclegan": CycleGAN, "pix2pix": Pix2Pix}
+
+
+def build_method(config: Config, training: bool = True) -> Method:
+    """The method that `config` names, on its device; without `training` its generators alone.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    device = choose_device(config.device, config.benchmark_flag)
+    ops.use("fast" if device == "cpu" else "plain")
+    return METHODS[config.method](config, training)
