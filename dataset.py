@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -39,8 +39,8 @@ Batch = Dict[str, np.ndarray]
 def walk(folder: Path) -> Iterator[Path]:
     """All paths below `folder` but those of the folders that it looks into.
 
-    Links to folders are followed. Not looked into, and so given as they are: hidden folders, and links to a folder that was read
-    before, such as one further up.
+    Links to folders are followed. Not looked into, and so given as they are: hidden folders, and links to a folder that was looked
+    into before or holds `folder` itself.
 
     Raises:
         DataError: a folder cannot be read.
@@ -49,7 +49,7 @@ def walk(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); change its permissions, or remove it")
 
-    seen: Set[str] = set()
+    seen = {str(parent) for parent in folder.resolve().parents}
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
@@ -135,10 +135,12 @@ class PairedFolder:
     def __init__(self, config: Config, part: str) -> None:
         root = open_data_set(config)
         self.together, self.apart = None, None
+        self.proportions: Optional[Tuple[float, float]] = None
         if config.paired and (root / part).is_dir():
             self.together = open_folder(config, part)
             self.names = self.together.names
-            self.proportions = None if part == "train" else train_proportions(root)
+            if part != "train":
+                self.proportions = train_proportions(root)
             return
         folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, layout(config)) for domain in "AB"]
         by_stem = [_by_stem(folder) for folder in folders]

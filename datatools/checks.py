@@ -30,8 +30,8 @@ SHIFT = 6  # pixels of 64 by which a copy may be moved
 
 # Each kind of finding: its severity, what is counted, the rest of the message, and what a training would do.
 KINDS = {
-    "unreadable": (WARNING, "image", "that cannot be read", "would stop {phase} where it reads one"),
-    "not-a-pair": (WARNING, "image", "that cannot be A and B side by side", "would stop {phase} where it reads one"),
+    "unreadable": (WARNING, "image", "that cannot be read", "would stop {phase}"),
+    "not-a-pair": (WARNING, "image", "that cannot be A and B side by side", "would stop {phase}"),
     "constant": (WARNING, "image", "of (nearly) one colour, or with such a half", "would teach nothing; in a test, tell nothing"),
     "same-halves": (WARNING, "image", "whose A equals B", "would teach the network to copy"),
     "squeezed": (WARNING, "image", "far from square",
@@ -41,11 +41,11 @@ KINDS = {
     "leak": (WARNING, "pair", "of nearly equal images in training and test",
              "the test would show images that the training has seen"),
     "both-domains": (WARNING, "pair", "of equal images in both domains", "to translate them would be to copy them"),
-    "no-test": (WARNING, "folder", "of test images that is missing",
+    "no-test": (WARNING, "folder", "of test images missing",
                 "sample grids would show training images only, and --phase test would stop"),
     "other-extension": (WARNING, "image", "of an extension that is not read", "would be passed over"),
     "broken-link": (WARNING, "link", "to a file or folder that is not there", "would be passed over"),
-    "special-file": (WARNING, "file", "that is a pipe, socket or device", "would be passed over"),
+    "special-file": (WARNING, "file", "of another kind (pipe, socket or device)", "would be passed over"),
     "duplicate": (NOTE, "pair", "of nearly equal images within training or within test",
                   "would be seen more often than others"),
     "grey": (NOTE, "image", "without colour", "would be read as three equal channels"),
@@ -54,9 +54,9 @@ KINDS = {
     "frames": (NOTE, "image", "of several frames or pages", "only the first would be read"),
     "extension": (NOTE, "image", "whose extension disagrees with the content", "would be read by content"),
     "repeated-link": (NOTE, "link", "to a folder that is read already", "would be passed over"),
-    "other-folder": (NOTE, "folder", "that is none of a data set", "would be passed over"),
-    "hidden": (NOTE, "path", "that is hidden", "would be passed over"),
-    "no-image": (NOTE, "file", "that is no image", "would be passed over"),
+    "other-folder": (NOTE, "folder", "that no phase reads", "would be passed over"),
+    "hidden": (NOTE, "hidden path", "in the folders", "would be passed over"),
+    "no-image": (NOTE, "other file", "beside the images", "would be passed over"),
 }  # fmt: skip
 
 
