@@ -47,7 +47,8 @@ def walk(folder: Path) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); change its permissions, or remove it")
+        if not isinstance(error, FileNotFoundError):  # of a folder that is not there, nothing is below
+            raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); change its permissions, or remove it")
 
     seen = {str(parent) for parent in folder.resolve().parents}
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
