@@ -7,6 +7,7 @@ nor on interruptions.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -19,7 +20,7 @@ import numpy as np
 
 from config import Config
 from errors import DataError
-from utils import read_image, resize, to_image, to_network
+from utils import read_header, read_image, resize, to_image, to_network
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 LOAD_MARGIN = 30
@@ -27,6 +28,8 @@ LOAD_MARGIN = 30
 DESCRIPTION = "dataset.json"
 DOMAINS = {"A2B": ("A", "B"), "B2A": ("B", "A")}
 MOST_LISTED = 10
+# A file whose width by height differs from train's by more than this factor is no pair.
+OTHER_PROPORTION = 1.25
 REPAIR = "mend or remove the file, or put the images into trainA, trainB, testA and testB for --method pix2pix"
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight with Paddle's
@@ -61,18 +64,52 @@ class TestSet(NamedTuple):
     real: Callable[[int], np.ndarray]
 
 
+def walk(folder: Path) -> Iterator[Path]:
+    """All paths below `folder` but those of the folders that it looks into.
+
+    Links to folders are followed. Not looked into, and so given as they are: hidden folders, and links to a folder that was looked
+    into before or holds `folder` itself.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # of a folder that is not there, nothing is below
+            raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); change its permissions, or remove it")
+
+    seen = {str(parent) for parent in folder.resolve().parents}
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            yield Path(parent)
+            continue
+        seen.add(real)
+        yield from (Path(parent, name) for name in names + [name for name in folders if is_hidden(name)])
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over for its name."""
+    return name.startswith((".", "__MACOSX"))
+
+
 def find_images(folder: Path) -> List[str]:
-    """Paths of the images below `folder`, relative to it, with forward slashes, sorted. Hidden files are passed over."""
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
-    relative = [path.relative_to(folder) for path in found]
-    return sorted(path.as_posix() for path in relative if not any(part.startswith((".", "__MACOSX")) for part in path.parts))
+    """Paths of the images below `folder`, relative to it, with forward slashes, sorted. Hidden files are passed over.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = [path for path in walk(folder) if path.suffix.lower() in EXTENSIONS and not is_hidden(path.name) and path.is_file()]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 class ImageFolder:
     """The images of one folder, in a fixed order.
 
     Raises:
-        DataError: the folder is missing or holds no image.
+        DataError: the folder is missing, cannot be read or holds no image.
     """
 
     def __init__(self, folder: Path, channels: int = 3, layout: str = "") -> None:
@@ -127,10 +164,13 @@ class PairedFolder:
     def __init__(self, config: Config, part: str) -> None:
         root = open_data_set(config)
         self.together, self.apart = None, None
+        self.proportions: Optional[Tuple[float, float]] = None
         if config.paired and (root / part).is_dir():
             self.together = open_folder(config, part)
             self.names = self.together.names
             self.image_folders = [self.together]
+            if part != "train":
+                self.proportions = train_proportions(root)
             return
         self.image_folders = folders = [ImageFolder(root / f"{part}{domain}", config.img_ch, layout(config)) for domain in "AB"]
         by_stem = [_by_stem(folder) for folder in folders]
@@ -152,22 +192,46 @@ class PairedFolder:
         """Pair `index` as A and B, each (H, W, channels) uint8.
 
         Raises:
-            DataError: a file cannot be read, or is plainly not two images side by side.
+            DataError: a file cannot be read, or is plainly not two images side by side as in train.
         """
         if self.apart is not None:
             folder_A, index_A, folder_B, index_B = self.apart[index]
             return folder_A.read(index_A), folder_B.read(index_B)
-        return halves(self.together.read(index), self.together.folder / self.names[index])
+        return halves(self.together.read(index), self.together.folder / self.names[index], self.proportions)
 
 
-def halves(both: np.ndarray, path: Path) -> Tuple[np.ndarray, np.ndarray]:
-    """The left and the right half of A and B side by side (H, W, C). Raises DataError where `path` is plainly no such file."""
+def halves(both: np.ndarray, path: Path, proportions: Optional[Tuple[float, float]] = None) -> Tuple[np.ndarray, np.ndarray]:
+    """The left and the right half of A and B side by side (H, W, C). Raises DataError as `check_pair` does."""
     height, width = both.shape[:2]
+    check_pair(width, height, path, proportions)
+    return both[:, : width // 2], both[:, width // 2 :]
+
+
+def check_pair(width: int, height: int, path: Path, proportions: Optional[Tuple[float, float]] = None) -> None:
+    """Raise DataError where the image `path` is plainly not two side by side.
+
+    Args:
+        proportions: smallest and largest width by height of the pairs in train. A file far from them is a single image.
+    """
     if width % 2:
         raise DataError(f"{path}: a width of {width} is odd; it needs A and B side by side, equally wide; {REPAIR}")
     if width <= height:
         raise DataError(f"{path}: {width}x{height} is not two images side by side; {REPAIR}")
-    return both[:, : width // 2], both[:, width // 2 :]
+    low, high = proportions or (width / height, width / height)
+    if not low / OTHER_PROPORTION <= width / height <= high * OTHER_PROPORTION:
+        usual = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+        raise DataError(
+            f"{path}: {width}x{height} is {width / height:.2f} times as wide as high, but the pairs in train are {usual} times; "
+            f"{REPAIR}"
+        )
+
+
+def train_proportions(root: Path) -> Optional[Tuple[float, float]]:
+    """Smallest and largest width by height of the files in `root`/train, of at most 500 of them; None where there are none."""
+    names = find_images(root / "train") if (root / "train").is_dir() else []
+    headers = [read_header(root / "train" / name) for name in names[:: len(names) // 500 + 1]]
+    found = [header.width / header.height for header in headers if header is not None]
+    return (min(found), max(found)) if found else None
 
 
 def _by_stem(folder: ImageFolder) -> Dict[str, int]:

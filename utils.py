@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import warnings
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, Sequence, Union
+from typing import Dict, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from errors import DataError
 
 # Silent: our own error names the file. OpenCV 5 moved the function into a module.
 getattr(cv2.utils, "logging", cv2).setLogLevel(0)
+PIL.Image.MAX_IMAGE_PIXELS = None  # a limit on what is decoded; here Pillow reads headers
+warnings.filterwarnings("ignore", module=r"PIL\.")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+MOST_PIXELS = 2**30  # of an image, unless the environment variable OPENCV_IO_MAX_IMAGE_PIXELS says more
+EXIF_ORIENTATION = 0x0112
 
 
 # Files
@@ -37,8 +43,8 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        # A full disk is reported without a name, and the temporary name says nothing to a user.
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        error.filename = str(path)  # a full disk comes without a name, and the temporary one says nothing to a user
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -74,7 +80,8 @@ def read_image(path: Union[str, Path], channels: int = 3) -> np.ndarray:
     16-bit images are scaled to 8 bits, transparency is laid over white, and the camera's orientation (EXIF) is applied.
 
     Raises:
-        DataError: the file is missing, not an image, cut short, or of a kind that has no 8-bit meaning (floating point).
+        DataError: the file is missing, not an image, cut short, larger than OpenCV reads, or of a kind that has no 8-bit meaning
+            (floating point).
     """
     path = Path(path)
     try:
@@ -85,7 +92,7 @@ def read_image(path: Union[str, Path], channels: int = 3) -> np.ndarray:
         raise DataError(f"{path}: the image is truncated or damaged; replace or remove the file")
     image = decode_image(content)
     if image is None:
-        raise DataError(f"{path}: not a readable image; replace or remove the file")
+        raise DataError(f"{path}: {_why_unreadable(path, content)}")
     if image.dtype == np.uint16:
         image = (image.astype(np.float32) / 257).round().astype(np.uint8)
     if image.dtype != np.uint8:
@@ -111,6 +118,52 @@ def decode_image(content: bytes) -> Union[np.ndarray, None]:
     if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
         image = _over_white(_turned_like(raw, image))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _why_unreadable(path: Path, content: bytes) -> str:
+    """Why `decode_image` gives None, and the remedy."""
+    remedy = "replace or remove the file"
+    if not content:
+        return f"the file is empty; {remedy}"
+    if content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return f"not an image but HTML or XML; {remedy}"
+    header = read_header(path)
+    if header is None:
+        return f"not a readable image; {remedy}"
+    pixels = header.width * header.height
+    if pixels > MOST_PIXELS:
+        return (
+            f"{header.width}x{header.height} pixels are more than OpenCV reads by default, {MOST_PIXELS}: make the image smaller, "
+            f"or set the environment variable OPENCV_IO_MAX_IMAGE_PIXELS={pixels}"
+        )
+    return f"not a readable image, though it begins as {header.format}; {remedy}"
+
+
+class Header(NamedTuple):
+    """What an image file says of itself. `format` and `mode` are Pillow's names, such as JPEG and RGB."""
+
+    format: str
+    mode: str
+    width: int  # pixels, upright
+    height: int
+    is_turned: bool  # by the camera's orientation (EXIF)
+    has_alpha: bool
+    frames: int  # or pages
+
+
+def read_header(path: Path) -> Optional[Header]:
+    """The header of an image file, without decoding it; None where Pillow does not know it."""
+    try:
+        with PIL.Image.open(path) as image:
+            # A PNG without EXIF would be decoded in search of it.
+            has_exif = "exif" in image.info or image.format == "TIFF"
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1) if has_exif else 1
+            width, height = image.size[::-1] if orientation > 4 else image.size
+            has_alpha = "A" in image.mode or "transparency" in image.info
+            kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with more pictures behind it
+            return Header(kind, image.mode, width, height, orientation > 1, has_alpha, getattr(image, "n_frames", 1))
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 def _turned_like(raw: np.ndarray, image: np.ndarray) -> np.ndarray:

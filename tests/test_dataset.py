@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 import zlib
 
@@ -10,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from config import UGATITConfig
-from dataset import EXTENSIONS, ImageFolder, UnpairedData, augment, find_images, sample_index
+from config import Pix2PixConfig, UGATITConfig
+from dataset import EXTENSIONS, ImageFolder, UnpairedData, augment, find_images, open_part, sample_index
 from errors import DataError
 from tests.helpers import draw_dataset
 from utils import read_image, resize, to_image, to_network
@@ -37,6 +38,47 @@ def test_every_extension_in_any_case_is_found_and_read_as_rgb(tmp_path, extensio
     assert find_images(tmp_path) == [f"deep/er/x{extension.upper()}"]
     image = ImageFolder(tmp_path).read(0)
     assert image.shape == (24, 32, 3) and np.abs(image.astype(int) - smooth()).mean() < 4
+
+
+def test_links_are_followed_and_pipes_are_never_opened(tmp_path):
+    inside, elsewhere = tmp_path / "data" / "trainA", tmp_path / "elsewhere"
+    for path in (inside / "sub" / "a.png", elsewhere / "b.png"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encode(".png", smooth()))
+    for name, target in (("linked", elsewhere), ("up", tmp_path), ("sub/self", inside), ("gone.png", tmp_path / "nothing.png")):
+        (inside / name).symlink_to(target)
+    (elsewhere / "back").symlink_to(inside)
+    os.mkfifo(inside / "pipe.png")
+    assert find_images(inside) == ["linked/b.png", "sub/a.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"the folder cannot be read \(Permission denied\)"):
+        ImageFolder(tmp_path)
+
+
+def test_an_image_too_large_for_opencv_is_told_by_its_size(tmp_path):
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 30000, 8, 2, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match="a.png: 40000x30000 pixels .* OPENCV_IO_MAX_IMAGE_PIXELS=1200000000"):
+        read_image(tmp_path / "a.png")
+
+
+def test_single_pictures_among_pairs_are_named(tmp_path):
+    for name, width in (("train/0", 128), ("train/1", 192), ("test/0", 220), ("test/1", 66)):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / f"{name}.png").write_bytes(encode(".png", smooth(64, width)))
+    part = open_part(Pix2PixConfig(dataset="set", data_root=str(tmp_path), img_size=64), "test", "A2B")
+    assert part.read(0).image.shape == (3, 64, 64), "within a quarter of train's widest"
+    with pytest.raises(DataError, match=r"1\.png: 66x64 is 1\.03 times as wide as high, .* 2\.00 to 3\.00 times"):
+        part.read(1)
 
 
 def test_grey_becomes_rgb_and_rgb_becomes_grey(tmp_path):
