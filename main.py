@@ -182,10 +182,10 @@ def assess(evaluation, file: Path, method):
     from engine.trainer import Assessment
     from utils import write_bytes
 
-    report = evaluation(method)
+    report = evaluation(method.output)
+    write_bytes(file, report.to_json(iteration=method.iteration, **evaluation.settings).encode())
     tqdm.write(f"iteration {method.iteration} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
     tqdm.write(report.table())
-    write_bytes(file, report.to_json(iteration=method.iteration, **evaluation.settings).encode())
     return Assessment(report.flat(), evaluation.merit(report))
 
 

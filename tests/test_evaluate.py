@@ -17,7 +17,7 @@ from metrics.distances import fid, kid
 from metrics.inception import Inception
 from metrics.weights import arrays_sha256
 from tests.helpers import TINY, call, draw_dataset, draw_pairs, flags, latest_bytes, read_metrics, run_folder
-from tools.golden_metrics import random_weights
+from tests.golden.make_metrics import random_weights
 from utils import read_image, write_image
 
 OFTEN = ["--print_freq", "1", "--eval_freq", "1", "--checkpoint_freq", "1", "--sample_count", "1"]
