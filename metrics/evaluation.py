@@ -194,9 +194,10 @@ class Evaluation:
         """Translate the test set and score it."""
         scores = {}
         for direction in self.names:
+            translated = self._score(direction, translate)
             if direction not in self._untouched:
                 self._untouched[direction] = self._score(direction, None)
-            scores[direction] = {"translated": self._score(direction, translate), "untouched": self._untouched[direction]}
+            scores[direction] = {"translated": translated, "untouched": self._untouched[direction]}
         return Report(scores, self.not_computed, self._notes(scores))
 
     def _notes(self, scores: Dict[str, Dict[str, Scores]]) -> List[str]:
