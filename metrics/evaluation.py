@@ -79,11 +79,11 @@ def _shown(scores: Scores, name: str) -> str:
 class Evaluation:
     """Scores translations of the test set; what does not depend on the method is computed once and, for features, kept.
 
-    A metric that cannot be computed for any direction is left out with its reason, a direction without any metric likewise.
+    A metric or a direction that cannot be computed is left out, and the report says why.
 
     Args:
         config: `metrics`, `keep_best`, `kid_*`, `inception_weights` and the images' size.
-        test_sets: by direction; a direction may be missing or None where there are no test images.
+        test_sets: by direction; None, or missing, where a direction has no test images.
         cache: folder for the features of the real images.
 
     Raises:

@@ -14,7 +14,8 @@ from errors import ConfigError, DataError, WeightsError
 from metrics import evaluation
 from metrics.distances import fid, kid
 from metrics.evaluation import NO_WEIGHTS, Evaluation
-from utils import Sample, TestSet, to_network
+from utils import Sample, to_network
+from utils import TestSet as ImageSet
 
 SIZE = 24
 
@@ -29,10 +30,10 @@ def label_maps(count: int) -> np.ndarray:
     return maps
 
 
-def make_set(inputs, truths=None, reals=()) -> TestSet:
+def make_set(inputs, truths=None, reals=()) -> ImageSet:
     pairs = [(image, None) for image in inputs] if truths is None else list(zip(inputs, truths))
     samples = [Sample(to_network(image), None if truth is None else to_network(truth)) for image, truth in pairs]
-    return TestSet(len(samples), samples.__getitem__, len(reals), reals.__getitem__)
+    return ImageSet(len(samples), samples.__getitem__, len(reals), reals.__getitem__)
 
 
 A, B = pictures(0, 3), pictures(1, 4)
@@ -44,6 +45,10 @@ SOURCE_ONLY = {"A2B": make_set(A), "B2A": None}
 def evaluate(tmp_path, test_sets, **settings):
     settings = {"img_size": SIZE, "dataset": "tiny", **settings}
     return Evaluation(UGATITConfig(**settings), test_sets, tmp_path / "features")
+
+
+def features(images):
+    return np.stack([image.reshape(-1, 8, 3).mean(0).ravel() for image in images]).astype(np.float32)
 
 
 def negative(direction, image):
@@ -66,21 +71,17 @@ def no_weights(monkeypatch):
 
 @pytest.fixture
 def weights(monkeypatch):
-    """A network that is not needed, and features that are means of the image; returns how many images each call saw."""
+    """No network, and features that are means of pixels; returns how many images each call saw."""
     calls = []
 
     def extract(network, images):
-        features = np.stack([image.reshape(-1, 8, 3).mean(0).ravel() for image in images]).astype(np.float32)
-        calls.append(len(features))
-        return features
+        found = features(images)
+        calls.append(len(found))
+        return found
 
     monkeypatch.setattr(evaluation, "load_inception", lambda path: (object(), "a" * 64))
     monkeypatch.setattr(evaluation, "extract_features", extract)
     return calls
-
-
-def features(images):
-    return np.stack([image.reshape(-1, 8, 3).mean(0).ravel() for image in images]).astype(np.float32)
 
 
 def test_paired_scores_of_translations_and_of_untouched_inputs(tmp_path, capsys):
