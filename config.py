@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type
 
 from errors import ConfigError
+from metrics.facts import FLAG_NAMES, METRICS
 
 PHASES = ("train", "test", "evaluate", "check")
 DEVICES = ("auto", "cpu", "gpu", "cuda")
@@ -27,12 +28,6 @@ LR_POLICIES = ("linear", "step", "cosine")
 UPSAMPLES = ("transpose", "resize")
 DECODER_NORMS = ("adalin", "adain", "in", "ln", "gn")
 PRESETS = ("demo",)
-# Names for --metrics, and those for --keep_best with whether more is better.
-METRICS = ("kid", "fid", "l1", "psnr", "ssim", "labels")
-BEST = {
-    "kid": False, "fid": False, "l1": False, "psnr": True, "ssim": True,
-    "pixel_accuracy": True, "class_accuracy": True, "class_iou": True,
-}  # fmt: skip
 NETWORKS = "networks"
 EVALUATION = "evaluation"
 TEST_PHASE = "test and evaluate phases"
@@ -151,14 +146,14 @@ class Config:
     keep_best: Optional[str] = setting(
         None,
         "METRIC or METRIC:A2B or METRIC:B2A: keep the best checkpoint by it (without a direction by the mean of both); "
-        f"METRIC is one of {', '.join(BEST)}",
+        f"METRIC is one of {', '.join(METRICS)}",
         EVALUATION,
         resume="free",
         phases=("train",),
     )
     metrics: Optional[str] = setting(
         None,
-        f"names out of {','.join(METRICS)} with commas between (none: all that can be computed)",
+        f"names out of {','.join(FLAG_NAMES)} with commas between (none: all that can be computed)",
         EVALUATION,
         resume="free",
         test="free",
@@ -214,21 +209,21 @@ class Config:
         self._check_evaluation()
 
     def _check_evaluation(self) -> None:
-        unknown = [name for name in self.metric_names or () if name not in METRICS]
+        unknown = [name for name in self.metric_names or () if name not in FLAG_NAMES]
         if unknown:
-            raise ConfigError(f"--metrics {self.metrics}: {unknown[0]!r} is not one of {', '.join(METRICS)}")
+            raise ConfigError(f"--metrics {self.metrics}: {unknown[0]!r} is not one of {', '.join(FLAG_NAMES)}")
         if self.keep_best is None:
             return
         name, directions = self.best
-        if name not in BEST:
-            raise ConfigError(f"--keep_best {self.keep_best}: {name!r} is not one of {', '.join(BEST)}")
+        if name not in METRICS:
+            raise ConfigError(f"--keep_best {self.keep_best}: {name!r} is not one of {', '.join(METRICS)}")
         if not set(directions) <= set(self.directions):
             raise ConfigError(
                 f"--keep_best {self.keep_best}: this method translates {' and '.join(self.directions)}, not {directions[0]}"
             )
         if not self.eval_freq:
             raise ConfigError(f"--keep_best {self.keep_best} needs evaluations: add --eval_freq N, or say --keep_best none")
-        needed = name if name in METRICS else "labels"
+        needed = METRICS[name].name_in_flags
         if self.metric_names is not None and needed not in self.metric_names:
             raise ConfigError(f"--keep_best {self.keep_best} needs --metrics {self.metrics},{needed}")
 

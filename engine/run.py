@@ -157,14 +157,15 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
                 f"there is no run in {run.path}: train one first, or see --result_dir, --dataset, --method and --checkpoint"
             )
         return run, load(find_checkpoint(run.checkpoints), config.method, ["generators"]), ""
-    path = find_checkpoint(Path(config.checkpoint)).resolve()
+    given = Path(config.checkpoint).resolve()
+    path = find_checkpoint(given)
     checkpoint = load(path, config.method, ["generators"])
     trained_on = checkpoint.meta["config"]["dataset"]
     dataset = config.dataset if "dataset" in typed else trained_on
     run = RunFolder(config.result_dir, dataset, config.method)
     if path.parent.name == "checkpoints" and dataset == trained_on and "result_dir" not in typed:
         run = RunFolder(path.parent.parent)
-    return run, checkpoint, path.name
+    return run, checkpoint, (given if given.parent == path.parent else path).name
 
 
 def _differences(recorded: Mapping[str, int], sizes: Mapping[str, int]) -> str:

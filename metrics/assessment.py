@@ -26,14 +26,8 @@ class Assessment(NamedTuple):
 
 
 def build_evaluation(config: Config, cache: Path) -> Evaluation:
-    """What scores a method on the test set, in every direction that can be scored.
-
-    Raises:
-        DataError: there are no test images.
-        ConfigError, WeightsError: as `Evaluation` does.
-    """
-    test_sets = {direction: open_test_set(config, direction) for direction in config.directions}
-    return Evaluation(config, {direction: found for direction, found in test_sets.items() if found is not None}, cache)
+    """What scores a method on the test set. Raises DataError, ConfigError or WeightsError as `Evaluation` does."""
+    return Evaluation(config, {direction: open_test_set(config, direction) for direction in config.directions}, cache)
 
 
 def assess(evaluation: Evaluation, file: Path, method: Method) -> Assessment:

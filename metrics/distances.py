@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
 from errors import DataError
 
-KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 0
 ROWS_AT_ONCE = 1024
 
 
-@dataclass(frozen=True)
-class KID:
+class KID(NamedTuple):
     """Mean and standard deviation over the subsets. Papers print both times 100."""
 
     mean: float
     std: float
-    subset_count: int
-    subset_size: int
-    shrunk: bool  # there were too few images for the subset size that was asked for
 
 
-def kid(first: np.ndarray, second: np.ndarray, count: int = KID_SUBSETS, size: int = KID_SUBSET_SIZE, seed: int = KID_SEED) -> KID:
+def kid(first: np.ndarray, second: np.ndarray, count: int, size: int, seed: int) -> KID:
     """Kernel Inception distance (arXiv:1801.01401, section 4): the unbiased squared MMD with k(x, y) = (x.y / d + 1)^3.
 
     Subsets are drawn as torch-fidelity draws them from the same seed (2020 by default there), from `first` and `second` in turn,
@@ -34,6 +29,7 @@ def kid(first: np.ndarray, second: np.ndarray, count: int = KID_SUBSETS, size: i
         first, second: (N, d) and (M, d) features.
         count: number of subsets, at least 1.
         size: images in a subset; fewer where a set has fewer.
+        seed: of the subsets.
 
     Raises:
         DataError: a set has fewer than 2 images.
@@ -47,10 +43,10 @@ def kid(first: np.ndarray, second: np.ndarray, count: int = KID_SUBSETS, size: i
     between = _kernel_sums(first, second, *members)
     pairs = used * (used - 1)
     values = (within[0] - diagonals[0] + within[1] - diagonals[1]) / pairs - 2 * between / used**2
-    return KID(float(values.mean()), float(values.std()), count, used, shrunk=used < size)
+    return KID(float(values.mean()), float(values.std()))
 
 
-def _draw_subsets(first: int, second: int, count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw_subsets(first: int, second: int, count: int, size: int, seed: int) -> Tuple[np.ndarray, np.ndarray]:
     """Which images are in each subset: (first, count) and (second, count) of 0 and 1."""
     rng = np.random.RandomState(seed)
     members = np.zeros((first, count)), np.zeros((second, count))
@@ -102,7 +98,7 @@ def _covariance_factor(features: np.ndarray) -> np.ndarray:
     return np.linalg.qr(centred, mode="r") if len(features) > features.shape[1] else centred
 
 
-def _checked(metric: str, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(metric: str, first: np.ndarray, second: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(f"{metric} compares (N, d) with (M, d), not {first.shape} with {second.shape}")
     fewest = min(len(first), len(second))

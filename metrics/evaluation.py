@@ -1,34 +1,36 @@
-"""The scores of a method on a test set, beside those of its untouched inputs."""
+"""The scores of translations of the test set, beside those of its untouched inputs."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
 
 import numpy as np
+from tqdm import tqdm
 
-from config import BEST, Config
+from config import Config
 from dataset import TestSet
-from errors import ConfigError, WeightsError
+from errors import ConfigError, DataError, UserError, WeightsError
 from metrics.distances import fid, kid
+from metrics.facts import FLAG_NAMES, METRICS, names_in_flags
 from metrics.features import FeatureKey, cached_features, extract_features, images_sha256
 from metrics.inception import Inception
-from metrics.paired import PALETTE_IMAGES, SSIM_SIDE, PairedScores, find_palette
+from metrics.paired import MEASURES, PALETTE_IMAGES, SSIM_SIDE, PairedScores, find_palette
 from metrics.weights import load_inception
 from utils import to_colour, to_image
 
-PAIRED_METRICS = ("l1", "psnr", "ssim", "labels")
-# The scores of label maps, by the name that --metrics gives them.
-METRIC_OF = dict.fromkeys(("pixel_accuracy", "class_accuracy", "class_iou"), "labels")
+WITH_WEIGHTS = names_in_flags("weights")
+WITH_TRUTHS = names_in_flags("truth", "labels")
+NO_WEIGHTS = "there are no Inception weights; --inception_weights FILE names them"
+# Translates an image (C, H, W) in [-1, 1] in a direction such as A2B; returns the same shape and range.
+Translate = Callable[[str, np.ndarray], np.ndarray]
 Scores = Dict[str, float]
-# How a metric is printed: its title and what its value is multiplied by.
-TITLES = {
-    "kid": ("KID x100", 100), "fid": ("FID", 1), "l1": ("L1", 1), "psnr": ("PSNR dB", 1), "ssim": ("SSIM", 1),
-    "pixel_accuracy": ("pixel acc.", 1), "class_accuracy": ("class acc.", 1), "class_iou": ("class IoU", 1),
-}  # fmt: skip
+# By direction, why names of --metrics are not computed.
+Reasons = Dict[str, Dict[str, str]]
 
 
 @dataclass
@@ -47,9 +49,9 @@ class Report:
 
     def table(self) -> str:
         """The scores in columns for people."""
-        names = [name for name in TITLES if any(name in rows["translated"] for rows in self.scores.values())]
-        lines = [] if not names else [f"{'':16s}" + "".join(f"{TITLES[name][0]:>16s}" for name in names)]
-        for direction, rows in self.scores.items() if names else ():
+        names = [name for name in METRICS if any(name in rows["translated"] for rows in self.scores.values())]
+        lines = [f"{'':16s}" + "".join(f"{METRICS[name].heading:>16s}" for name in names)]
+        for direction, rows in self.scores.items():
             for row, scores in rows.items():
                 label = direction if row == "translated" else f"{direction} {row}"
                 lines.append(f"{label:16s}" + "".join(f"{_shown(scores, name):>16s}" for name in names))
@@ -59,7 +61,10 @@ class Report:
     def to_json(self, **more: Any) -> str:
         """Everything, and `more`, with null for what is not finite (the PSNR of equal images)."""
         scores = {
-            direction: {row: {name: _finite(value) for name, value in values.items()} for row, values in rows.items()}
+            direction: {
+                row: {name: value if math.isfinite(value) else None for name, value in values.items()}
+                for row, values in rows.items()
+            }
             for direction, rows in self.scores.items()
         }
         return json.dumps({**more, "scores": scores, "not_computed": self.not_computed, "notes": self.notes}, indent=2) + "\n"
@@ -68,104 +73,112 @@ class Report:
 def _shown(scores: Scores, name: str) -> str:
     if name not in scores:
         return "-"
-    factor = TITLES[name][1]
-    spread = f" ±{scores['kid_std'] * factor:.2f}" if name == "kid" else ""
-    digits = 2 if name in ("kid", "fid", "psnr") else 4
-    return f"{scores[name] * factor:.{digits}f}{spread}"
-
-
-def _finite(value: float) -> Optional[float]:
-    return value if math.isfinite(value) else None
+    spread = f" ±{METRICS[name].text(scores['kid_std'])}" if name == "kid" else ""
+    return METRICS[name].text(scores[name]) + spread
 
 
 class Evaluation:
     """Scores translations of the test set; what does not depend on the method is computed once and, for features, kept.
 
+    A metric or a direction that cannot be computed is left out, and the report says why.
+
     Args:
         config: `metrics`, `keep_best`, `kid_*`, `inception_weights` and the images' size.
-        test_sets: by direction.
+        test_sets: by direction; None, or missing, where a direction has no test images.
         cache: folder for the features of the real images.
 
     Raises:
         ConfigError: a metric was asked for by name that this data cannot have.
-        WeightsError: KID or FID was asked for by name, and there are no weights.
+        WeightsError: KID or FID was asked for by name, and there are no weights; or --inception_weights names a bad file.
+        DataError: nothing at all can be scored.
     """
 
-    def __init__(self, config: Config, test_sets: Mapping[str, TestSet], cache: Path) -> None:
-        self.config, self.test_sets, self.cache = config, test_sets, cache
-        self.not_computed: Dict[str, str] = {}
+    def __init__(self, config: Config, test_sets: Mapping[str, Optional[TestSet]], cache: Path) -> None:
+        self.config, self.cache = config, cache
+        self.test_sets = {direction: test_set for direction, test_set in test_sets.items() if test_set is not None}
         self.network: Optional[Inception] = None
         self.weights = ""
         self.palettes: Dict[str, Optional[np.ndarray]] = {}
-        self._paired_names = [name for name in ("l1", "psnr", "ssim") if self._wants(name)]
         self._untouched: Dict[str, Scores] = {}
         self._features: Dict[str, np.ndarray] = {}
-        for direction, test_set in test_sets.items():
-            self._look_at_truths(direction, test_set)
-        if (self._wants("kid") or self._wants("fid")) and self._has_enough_images():
-            self._load_network()
+        wanted = config.metric_names or FLAG_NAMES
+        missing: Reasons = {}
+        for direction in config.directions:
+            reasons = self._look_at(direction)
+            missing[direction] = {name: reasons[name] for name in wanted if name in reasons}
+        self._refuse_named(missing)
+        problem = self._load_network(missing, [name for name in wanted if name in WITH_WEIGHTS])
+        self.not_computed = explain(missing, wanted)
+        computed = {direction: [name for name in wanted if name not in reasons] for direction, reasons in missing.items()}
+        self.names = {direction: names for direction, names in computed.items() if names}
+        if not self.names:
+            reasons = "; ".join(f"{what}: {reason}" for what, reason in self.not_computed.items())
+            raise DataError(f"--dataset {config.dataset}: nothing can be scored: {reasons}{problem}")
+        if problem:
+            print(f"warning: KID and FID are not computed{problem}", file=sys.stderr)
 
-    def _wants(self, name: str) -> bool:
-        return self.config.metric_names is None or name in self.config.metric_names
+    def _named(self) -> List[Tuple[str, str, Sequence[str]]]:
+        """The metrics that were asked for by name: the flag, the metric's name for --metrics, and the directions."""
+        named = [("--metrics", name, self.config.directions) for name in self.config.metric_names or ()]
+        if self.config.keep_best:
+            name, directions = self.config.best
+            named.append(("--keep_best", METRICS[name].name_in_flags, directions))
+        return named
 
-    def _named(self) -> List[str]:
-        """Metrics that were asked for by name: what cannot be had is then an error."""
-        best = [self.config.best[0]] if self.config.keep_best else []
-        return [*(self.config.metric_names or []), *(METRIC_OF.get(name, name) for name in best)]
+    def _look_at(self, direction: str) -> Dict[str, str]:
+        """Which metrics the images of a direction do not allow, and why; finds the palette of label maps."""
+        source, target = direction[0], direction[-1]
+        test_set = self.test_sets.get(direction)
+        if test_set is None:
+            return dict.fromkeys(FLAG_NAMES, f"there are no test images of domain {source}")
+        reasons: Dict[str, str] = {}
+        fewest = min(test_set.count, test_set.real_count)
+        if not test_set.real_count:
+            reasons.update(dict.fromkeys(WITH_WEIGHTS, f"there are no real test images of domain {target} to compare with"))
+        elif fewest < 2:
+            reasons.update(dict.fromkeys(WITH_WEIGHTS, f"they need at least 2 images in each test folder, and one has {fewest}"))
+        if test_set.read(0).truth is None:
+            no_truths = "its test images have no true counterparts (docs/data.md says how to declare them)"
+            return {**reasons, **dict.fromkeys(WITH_TRUTHS, no_truths)}
+        truths = [test_set.read(index).truth for index in range(min(PALETTE_IMAGES, test_set.count))]
+        self.palettes[direction] = find_palette([to_colour(to_image(truth)) for truth in truths])
+        # Most sets have no label maps: that is worth a word only where they were asked for.
+        if self.palettes[direction] is None and any(name == "labels" for _, name, _ in self._named()):
+            reasons["labels"] = "its true images are no label maps of few flat colours"
+        if self.config.img_size < SSIM_SIDE:
+            reasons["ssim"] = f"its window is {SSIM_SIDE} pixels wide, the images {self.config.img_size}"
+        return reasons
 
-    def _look_at_truths(self, direction: str, test_set: TestSet) -> None:
-        """Find out whether there are true counterparts, and whether they are label maps."""
-        looked_at = range(min(PALETTE_IMAGES, test_set.count))
-        truths = [test_set.read(index).truth for index in looked_at] if test_set.read(0).truth is not None else []
-        names = ", ".join(name for name in PAIRED_METRICS if self._wants(name))
-        if names and not truths:
-            self._cannot(names, "its test images have no true counterparts (docs/data.md says how to declare them)")
-        elif self._wants("ssim") and self.config.img_size < SSIM_SIDE:
-            self._cannot("ssim", f"its window is {SSIM_SIDE} pixels wide, the images {self.config.img_size}")
-            self._paired_names = [name for name in self._paired_names if name != "ssim"]
-        pictures = [to_colour(to_image(truth)) for truth in truths]
-        self.palettes[direction] = find_palette(pictures) if self._wants("labels") else None
-        if "labels" in self._named() and self.palettes[direction] is None:
-            raise ConfigError(
-                f"--metrics, --keep_best: labels cannot be had for {direction} of {self.config.dataset}: its true images are no "
-                "label maps of few flat colours; choose l1, psnr or ssim"
-            )
+    def _refuse_named(self, missing: Reasons, kind: Type[UserError] = ConfigError, detail: str = "") -> None:
+        """Raise where a metric that was asked for by name cannot be computed for any of its directions."""
+        for flag, name, directions in self._named():
+            reasons = dict.fromkeys(missing[direction].get(name, "") for direction in directions)
+            if all(reasons):
+                raise kind(f"{flag}: no {name} for {self.config.dataset}: {' and '.join(reasons)}{detail}")
 
-    def _has_enough_images(self) -> bool:
-        """Whether KID and FID are defined. Raises ConfigError where they were asked for by name and are not."""
-        fewest = min(min(test_set.count, test_set.real_count) for test_set in self.test_sets.values())
-        if fewest < 2:
-            self._cannot("kid, fid", f"they need at least 2 images in each test folder, and one has {fewest}")
-        return fewest >= 2
-
-    def _cannot(self, names: str, reason: str) -> None:
-        """Note what is not computed. Raises ConfigError where it was asked for by name."""
-        if set(names.split(", ")) & set(self._named()):
-            raise ConfigError(f"--metrics, --keep_best: no {names} for {self.config.dataset}: {reason}")
-        self.not_computed[names] = reason
-
-    def _load_network(self) -> None:
+    def _load_network(self, missing: Reasons, names: Sequence[str]) -> str:
+        """Load the weights where one of `names` can use them. Without weights, note it in `missing` and return the problem."""
+        if all(name in reasons for reasons in missing.values() for name in names):
+            return ""
         file = self.config.inception_weights
         try:
-            self.network, self.weights = load_inception(Path(file) if file else None, allow_download=True)
+            self.network, self.weights = load_inception(Path(file) if file else None)
         except WeightsError as error:
-            # A file that was named is meant, and so is a metric.
-            named = [name for name in ("kid", "fid") if name in self._named()]
-            if named:
-                raise WeightsError(f"--metrics, --keep_best: {' and '.join(named)} needs weights; {error}") from error
+            for reasons in missing.values():
+                reasons.update({name: NO_WEIGHTS for name in names if name not in reasons})
+            self._refuse_named(missing, WeightsError, f" ({error})")
             if file:
                 raise
-            print(f"no KID and no FID: {error}")
-            self.not_computed["kid, fid"] = "there are no Inception weights; --inception_weights FILE names them"
+            return f" ({error})"
+        return ""
 
     @property
     def settings(self) -> Dict[str, Any]:
         """What the scores depend on, for evaluation.json."""
         names = ("method", "dataset", "img_size", "kid_subsets", "kid_subset_size", "kid_seed")
-        counts = {direction: test_set.count for direction, test_set in self.test_sets.items()}
         return {
             **{name: getattr(self.config, name) for name in names},
-            "test_images": counts,
+            "test_images": {direction: self.test_sets[direction].count for direction in self.names},
             "inception_weights": self.weights or None,
         }
 
@@ -174,25 +187,27 @@ class Evaluation:
         if not self.config.keep_best:
             return None
         name, directions = self.config.best
-        mean = float(np.mean([report.scores[direction]["translated"][name] for direction in directions]))
-        return -mean if BEST[name] else mean
+        rows = [report.scores[direction]["translated"] for direction in directions if direction in report.scores]
+        mean = float(np.mean([scores[name] for scores in rows if name in scores]))
+        return -mean if METRICS[name].more_is_better else mean
 
-    def __call__(self, translate: Callable[[str, np.ndarray], np.ndarray]) -> Report:
+    def __call__(self, translate: Translate) -> Report:
         """Translate the test set and score it."""
         scores = {}
-        for direction, test_set in self.test_sets.items():
-            scores[direction] = {
-                "translated": self._translated(translate, direction, test_set),
-                "untouched": self._score_untouched(direction, test_set),
-            }
+        for direction in self.names:
+            translated = self._score(direction, translate)
+            if direction not in self._untouched:
+                self._untouched[direction] = self._score(direction, None)
+            scores[direction] = {"translated": translated, "untouched": self._untouched[direction]}
         return Report(scores, self.not_computed, self._notes(scores))
 
     def _notes(self, scores: Dict[str, Dict[str, Scores]]) -> List[str]:
         """What a reader of these KIDs should know."""
-        values = [row["kid"] for rows in scores.values() for row in rows.values() if "kid" in row]
-        if not values:
+        test_sets = [self.test_sets[direction] for direction, rows in scores.items() if "kid" in rows["translated"]]
+        if not test_sets:
             return []
-        counts = [count for test_set in self.test_sets.values() for count in (test_set.count, test_set.real_count)]
+        values = [row["kid"] for rows in scores.values() for row in rows.values() if "kid" in row]
+        counts = [count for test_set in test_sets for count in (test_set.count, test_set.real_count)]
         size, notes = self.config.kid_subset_size, []
         if min(counts) < size:
             notes.append(f"KID: subsets of {min(counts)} instead of {size} images: the test set has no more")
@@ -202,59 +217,74 @@ class Evaluation:
             notes.append("KID below 0: the estimate is unbiased, so where two sets are alike it falls on either side of 0")
         return notes
 
-    def _translated(self, translate: Callable[[str, np.ndarray], np.ndarray], direction: str, test_set: TestSet) -> Scores:
-        paired = PairedScores(self.palettes[direction], self._paired_names)
-
-        def outputs() -> Iterator[np.ndarray]:
-            for sample in map(test_set.read, range(test_set.count)):
-                output = to_image(translate(direction, sample.image))
-                if sample.truth is not None:
-                    paired.add(output, to_image(sample.truth))
-                yield output
-
-        if self.network is None:
-            for _ in outputs():
-                pass
+    def _score(self, direction: str, translate: Optional[Translate]) -> Scores:
+        """Scores of the translations of a direction, or, without `translate`, of its inputs as they are."""
+        names, test_set = self.names[direction], self.test_sets[direction]
+        paired = PairedScores(self.palettes[direction] if "labels" in names else None, [name for name in names if name in MEASURES])
+        needs_features = any(name in WITH_WEIGHTS for name in names)
+        outputs = self._outputs(direction, translate, paired)
+        if translate is not None and needs_features:
+            features = extract_features(self.network, outputs)
+        for _ in outputs:  # those of which no features were needed are compared all the same
+            pass
+        if not needs_features:
             return paired.result()
-        features = extract_features(self.network, outputs(), test_set.count, label=f"{direction} features")
-        return {**self._distances(features, self._real_features(direction)), **paired.result()}
+        if translate is None:
+            features = self._kept_features(direction[0], test_set.count, lambda index: to_image(test_set.read(index).image))
+        return {**self._distances(direction, features), **paired.result()}
 
-    def _score_untouched(self, direction: str, test_set: TestSet) -> Scores:
-        """What doing nothing scores: the inputs as they are."""
-        if direction not in self._untouched:
-            paired = PairedScores(self.palettes[direction], self._paired_names)
-            for sample in map(test_set.read, range(test_set.count)):
-                if sample.truth is not None:
-                    paired.add(to_image(sample.image), to_image(sample.truth))
-            scores = paired.result()
-            if self.network is not None:
-                inputs = self._kept_features(direction[0], test_set.count, lambda i: to_image(test_set.read(i).image))
-                scores = {**self._distances(inputs, self._real_features(direction)), **scores}
-            self._untouched[direction] = scores
-        return self._untouched[direction]
+    def _outputs(self, direction: str, translate: Optional[Translate], paired: PairedScores) -> Iterator[np.ndarray]:
+        """The translations (H, W, C) uint8 one by one, each compared with its true image on the way."""
+        test_set = self.test_sets[direction]
+        label = f"{direction} untouched" if translate is None else direction
+        for sample in _with_bar(map(test_set.read, range(test_set.count)), test_set.count, label):
+            output = to_image(sample.image if translate is None else translate(direction, sample.image))
+            if sample.truth is not None:
+                paired.add(output, to_image(sample.truth))
+            yield output
 
-    def _distances(self, features: np.ndarray, real: np.ndarray) -> Scores:
+    def _distances(self, direction: str, features: np.ndarray) -> Scores:
+        config, test_set = self.config, self.test_sets[direction]
+        real = self._kept_features(direction[-1], test_set.real_count, test_set.real)
         scores: Scores = {}
-        if self._wants("kid"):
-            config = self.config
+        if "kid" in self.names[direction]:
             found = kid(features, real, config.kid_subsets, config.kid_subset_size, config.kid_seed)
             scores.update(kid=found.mean, kid_std=found.std)
-        if self._wants("fid"):
+        if "fid" in self.names[direction]:
             scores["fid"] = fid(features, real)
         return scores
-
-    def _real_features(self, direction: str) -> np.ndarray:
-        test_set = self.test_sets[direction]
-        return self._kept_features(direction[-1], test_set.real_count, test_set.real)
 
     def _kept_features(self, domain: str, count: int, read: Callable[[int], np.ndarray]) -> np.ndarray:
         """Features of the real images of a domain, computed once in this process and kept in the cache."""
         if domain not in self._features:
-            content = images_sha256(map(read, range(count)))
-            key = FeatureKey(content, count, self.config.img_size, self.config.img_ch, self.weights)
-            self._features[domain] = cached_features(
-                self.cache / f"{'pairs' if self.config.paired else 'test'}_{domain}_{self.config.img_size}.safetensors",
-                key,
-                lambda: extract_features(self.network, map(read, range(count)), count, label=f"real {domain} features"),
-            )
+            config = self.config
+            file = self.cache / f"{'pairs' if config.paired else 'test'}_{domain}_{config.img_size}.safetensors"
+            key = FeatureKey(images_sha256(map(read, range(count))), count, config.img_size, config.img_ch, self.weights)
+
+            def compute() -> np.ndarray:
+                return extract_features(self.network, _with_bar(map(read, range(count)), count, f"features of real {domain}"))
+
+            self._features[domain] = cached_features(file, key, compute)
         return self._features[domain]
+
+
+def _with_bar(items: Iterable[Any], count: int, label: str) -> Iterable[Any]:
+    return tqdm(items, label, count, unit="image", disable=None, leave=False)
+
+
+def explain(missing: Reasons, wanted: Sequence[str]) -> Dict[str, str]:
+    """What is not computed, and why: metrics by name where it holds for all directions, else with the direction; or a direction.
+
+    {"kid, fid": "there are no Inception weights; ...", "A2B ssim": "...", "B2A": "there are no test images of domain B"}
+    """
+    explained: Dict[str, str] = {}
+    for direction, reasons in missing.items():
+        for reason in dict.fromkeys(reasons.values()):
+            names = [name for name, other in reasons.items() if other == reason]
+            if all(others.get(name) == reason for others in missing.values() for name in names):
+                explained[", ".join(names)] = reason
+            elif set(names) == set(wanted):
+                explained[direction] = reason
+            else:
+                explained[", ".join(f"{direction} {name}" for name in names)] = reason
+    return explained

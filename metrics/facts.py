@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple
+from typing import Dict, NamedTuple, Tuple
 
 
 class Metric(NamedTuple):
@@ -53,5 +53,11 @@ METRICS: Dict[str, Metric] = {
     "class_accuracy": Metric("labels", "class accuracy", True, 3, "labels", "the same for each label, then the mean"),
     "class_iou": Metric("labels", "class IoU", True, 3, "labels", "intersection over union of each label, then the mean"),
 }
-# What --metrics may name.
-FLAG_NAMES = tuple(dict.fromkeys(metric.name_in_flags for metric in METRICS.values()))
+
+
+def names_in_flags(*needs: str) -> Tuple[str, ...]:
+    """The names for --metrics of all metrics with one of these needs."""
+    return tuple(dict.fromkeys(metric.name_in_flags for metric in METRICS.values() if metric.needs in needs))
+
+
+FLAG_NAMES = names_in_flags("truth", "weights", "labels")

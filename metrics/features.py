@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable, List, Optional
+from typing import Callable, Iterable, Optional, Tuple
 
 import numpy as np
 import paddle
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
-from tqdm import tqdm
 
 from metrics.inception import FEATURES, RESIZE, Inception, resize
 from metrics.weights import arrays_sha256
@@ -21,30 +22,18 @@ from utils import to_colour, write_bytes
 BATCH_SIZE = 16
 
 
-def extract_features(
-    network: Inception, images: Iterable[np.ndarray], count: int, batch_size: int = BATCH_SIZE, label: str = "features"
-) -> np.ndarray:
+def extract_features(network: Inception, images: Iterable[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
     """Features of images (H, W, 1 or 3) uint8, which are read one batch at a time and may differ in size.
-
-    Args:
-        count: how many images there are, for the progress bar.
 
     Returns:
         (N, 2048) float32, in the images' order.
     """
-    features: List[np.ndarray] = []
-    waiting: List[paddle.Tensor] = []
-    with paddle.no_grad(), tqdm(total=count, desc=label, unit="image", disable=None, leave=False) as bar:
-        for image in images:
-            waiting.append(_to_input(image))
-            if len(waiting) == batch_size:
-                features.append(network(paddle.concat(waiting)).numpy())
-                bar.update(len(waiting))
-                waiting = []
-        if waiting:
-            features.append(network(paddle.concat(waiting)).numpy())
-            bar.update(len(waiting))
-    return np.concatenate(features) if features else np.zeros((0, FEATURES), np.float32)
+    inputs = map(_to_input, images)
+    features = [np.zeros((0, FEATURES), np.float32)]
+    with paddle.no_grad():
+        while batch := list(islice(inputs, batch_size)):
+            features.append(network(paddle.concat(batch)).numpy())
+    return np.concatenate(features)
 
 
 def _to_input(image: np.ndarray) -> paddle.Tensor:
@@ -79,31 +68,35 @@ def images_sha256(images: Iterable[np.ndarray]) -> str:
 def cached_features(path: Path, key: FeatureKey, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """The features in the file `path` where they are those of `key`, else what `compute` returns, which is then kept there.
 
-    Prints a line where a file that is there cannot serve, and where the new one cannot be written. Returns (N, 2048) float32.
+    Prints a line where the file holds others or is damaged, and where the new ones cannot be written.
+
+    Returns:
+        (N, 2048) float32.
     """
-    path = Path(path)
-    if path.exists():
-        features, reason = _read_features(path, key)
-        if features is not None:
-            return features
-        print(f"{path}: {reason}; computing the features again")
+    features, problem = _read_features(path, key)
+    if features is not None:
+        return features
+    if problem:
+        print(f"{path}: {problem}; computing the features again", file=sys.stderr)
     features = compute()
     metadata = {"key": json.dumps(asdict(key)), "arrays_sha256": arrays_sha256({"features": features})}
     try:
         write_bytes(path, save({"features": features}, metadata))
     except OSError as error:
-        print(f"{path}: the features cannot be kept for the next time ({error.strerror})")
+        print(f"warning: {path}: the features cannot be kept for the next evaluation ({error.strerror})", file=sys.stderr)
     return features
 
 
-def _read_features(path: Path, key: FeatureKey) -> tuple[Optional[np.ndarray], str]:
-    """The features, or None and why not."""
+def _read_features(path: Path, key: FeatureKey) -> Tuple[Optional[np.ndarray], str]:
+    """The features, or None and why not, which is empty where there is no such file."""
     try:
         arrays = load_file(path)
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
         made_for = json.loads(metadata["key"])
         changed = metadata["arrays_sha256"] != arrays_sha256(arrays)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
     except (SafetensorError, OSError, ValueError, KeyError):
         return None, "damaged"
     if changed:

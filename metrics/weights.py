@@ -1,13 +1,15 @@
-"""Find, fetch and check the weights of the Inception network.
+"""Find, download and check the weights of the Inception network.
 
-The published file (PaddleGAN's conversion of the FID network) is fetched once, and kept in the user's cache as safetensors, which
-says where its arrays came from. Its checksum was not published with it: the first download is trusted, and every later reading
-held against it.
+The published file (PaddleGAN's conversion of the FID network) is downloaded once, and kept in the user's cache as safetensors,
+which says where its arrays came from. Its checksum was not published with it: the first download is trusted, and every later
+reading is checked against it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -23,7 +25,7 @@ from metrics.pdparams import read_state
 from utils import write_bytes
 
 ADDRESS = "https://paddlegan.bj.bcebos.com/InceptionV3.pdparams"
-HOW_TO_GET = f"fetch {ADDRESS} and name the file with --inception_weights FILE"
+HOW_TO_GET = f"download {ADDRESS} and name the file with --inception_weights FILE"
 # Parts of the published networks that lie behind the features, and PyTorch's counters.
 UNUSED = re.compile(r"(fc|AuxLogits)\..*|.*\.num_batches_tracked")
 # PyTorch's names, and those of PaddleGAN's parameters, to those of Paddle's layers.
@@ -31,28 +33,25 @@ RENAMED = {"running_mean": "_mean", "running_var": "_variance", "running_varianc
 Arrays = Dict[str, np.ndarray]
 
 
-def load_inception(weights: Optional[Path], allow_download: bool) -> Tuple[Inception, str]:
+def load_inception(weights: Optional[Path]) -> Tuple[Inception, str]:
     """The network with its weights.
 
     Args:
-        weights: a .safetensors or .pdparams file (--inception_weights), or None for the user's cache.
-        allow_download: whether an empty cache may be filled from `ADDRESS`.
+        weights: a .safetensors or .pdparams file (--inception_weights), or None for the user's cache, which is filled from
+            `ADDRESS` where it is empty.
 
     Returns:
         The network, and the SHA-256 of its arrays, which is the same for every file format.
 
     Raises:
-        WeightsError: there are no weights, or they are damaged or another network's.
+        WeightsError: there are no weights, they are damaged or another network's, or a download fails or cannot be stored.
     """
-    path = weights or inception_cache()
-    if weights is None and not path.exists():
-        if not allow_download:
-            raise WeightsError(f"{path}: the Inception weights are not there; {HOW_TO_GET}")
-        _download(path)
-    network = Inception()
-    state = _read(path, network)
-    network.set_state_dict(state)
-    return network, arrays_sha256(state)
+    path, network = weights or inception_cache(), Inception()
+    if weights is None and not os.path.exists(path):  # unlike Path.exists, False in a folder that may not be entered
+        _download(path, network)
+    arrays = _read(path, network)
+    network.load(arrays)
+    return network, arrays_sha256(arrays)
 
 
 def arrays_sha256(arrays: Arrays) -> str:
@@ -65,36 +64,35 @@ def arrays_sha256(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def _download(target: Path) -> None:
-    """Fetch the published file and keep its arrays, with the checksums of both."""
+def _download(target: Path, network: Inception) -> None:
+    """Download the published file and keep its arrays, with the checksums of both. Raises WeightsError."""
     from datatools.download import download
 
     published = target.with_name(ADDRESS.rsplit("/", 1)[1])
     try:
         source_sha256 = download(ADDRESS, published, label="Inception weights")
-    except (UserError, OSError) as error:
-        raise WeightsError(f"the Inception weights: {error}; or name a copy of that file with --inception_weights FILE") from error
-    try:
-        state = _read(published, Inception())
-        metadata = {"source": ADDRESS, "source_sha256": source_sha256, "arrays_sha256": arrays_sha256(state)}
-        write_bytes(target, save(state, metadata))
+        arrays = _read(published, network)
+        metadata = {"source": ADDRESS, "source_sha256": source_sha256, "arrays_sha256": arrays_sha256(arrays)}
+        write_bytes(target, save(arrays, metadata))
     except WeightsError as error:
-        raise WeightsError(
-            f"{ADDRESS} gave something else ({error}); name a copy of the file with --inception_weights FILE"
-        ) from error
+        raise WeightsError(f"{ADDRESS} gave something else ({error}); name another copy with --inception_weights FILE") from error
+    except UserError as error:
+        raise WeightsError(f"the Inception weights: {error}; or name a copy of that file with --inception_weights FILE") from error
     except OSError as error:
-        raise WeightsError(f"{target}: cannot be written ({error.strerror}); make room there, or {HOW_TO_GET}") from error
+        reason = error.strerror or error
+        raise WeightsError(f"{target}: the Inception weights cannot be stored there ({reason}); {HOW_TO_GET}") from error
     finally:
-        published.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            published.unlink()
 
 
 def _read(path: Path, network: Inception) -> Arrays:
-    """The arrays of `network`, by its names. Raises WeightsError."""
+    """The arrays of `network`, by their published names. Raises WeightsError."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise WeightsError(f"--inception_weights {path}: cannot be read ({error.strerror}); {HOW_TO_GET}") from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {HOW_TO_GET}") from error
     if start[:2] == b"PK":
         raise WeightsError(
             f"--inception_weights {path}: a PyTorch archive; save its arrays as safetensors first, "
@@ -102,7 +100,7 @@ def _read(path: Path, network: Inception) -> Arrays:
         )
     # A safetensors file is 8 bytes of length, then JSON.
     arrays = _read_safetensors(path) if start[8:] == b"{" else read_state(path)
-    return _our_state(path, arrays, network)
+    return _by_published_names(path, arrays, network)
 
 
 def _read_safetensors(path: Path) -> Arrays:
@@ -113,26 +111,26 @@ def _read_safetensors(path: Path) -> Arrays:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: truncated, damaged, or not safetensors; remove it, then {HOW_TO_GET}") from error
     if expected not in (None, arrays_sha256(arrays)):
-        raise WeightsError(f"{path}: its bytes have changed since it was saved; remove it, and it is fetched again")
+        raise WeightsError(f"{path}: its bytes have changed since it was saved; remove it, then {HOW_TO_GET}")
     return arrays
 
 
-def _our_state(path: Path, arrays: Arrays, network: Inception) -> Arrays:
-    """Rename to the network's names. Raises WeightsError where names, shapes or values are not those of the network."""
-    expected = {name: list(value.shape) for name, value in network.state_dict().items()}
-    found = {_our_name(name): value for name, value in arrays.items() if not UNUSED.fullmatch(name)}
+def _by_published_names(path: Path, arrays: Arrays, network: Inception) -> Arrays:
+    """Raises WeightsError where names, shapes or values are not those of the network."""
+    shapes = network.published_shapes()
+    found = {_published_name(name): value for name, value in arrays.items() if not UNUSED.fullmatch(name)}
     problem = (
-        _listed("lacks", [name for name in expected if name not in found])
-        or _listed("has also", [name for name in found if name not in expected])
-        or _listed("has another shape of", [name for name in expected if list(found[name].shape) != expected[name]])
-        or _listed("has no numbers in", [name for name in expected if not np.isfinite(found[name]).all()])
+        _listed("lacks", [name for name in shapes if name not in found])
+        or _listed("has also", [name for name in found if name not in shapes])
+        or _listed("has another shape of", [name for name in shapes if list(found[name].shape) != shapes[name]])
+        or _listed("has no numbers in", [name for name in shapes if not np.isfinite(found[name]).all()])
     )
     if problem:
         raise WeightsError(f"{path}: not the weights of the FID Inception network: it {problem}; {HOW_TO_GET}")
-    return {name: np.ascontiguousarray(found[name], np.float32) for name in expected}
+    return {name: np.ascontiguousarray(found[name], np.float32) for name in shapes}
 
 
-def _our_name(name: str) -> str:
+def _published_name(name: str) -> str:
     stem, _, last = name.rpartition(".")
     return f"{stem}.{RENAMED.get(last, last)}"
 

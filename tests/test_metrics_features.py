@@ -35,7 +35,7 @@ def kept(tmp_path):
 def test_features_are_computed_once(kept, capsys):
     computed = Computed()
     assert np.array_equal(cached_features(kept, KEY, computed), FEATURES)
-    assert computed.times == 0 and capsys.readouterr().out == ""
+    assert computed.times == 0 and capsys.readouterr().err == ""
     assert [file.name for file in kept.parent.iterdir()] == ["real_B.safetensors"]
 
 
@@ -45,7 +45,7 @@ def test_another_key_is_computed_again_and_named(kept, capsys, field):
     other = dataclasses.replace(KEY, **{field: value + 1 if isinstance(value, int) else value + "c"})
     computed = Computed(FEATURES + 1)
     assert np.array_equal(cached_features(kept, other, computed), FEATURES + 1)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert computed.times == 1 and f"made for other {field};" in said and str(kept) in said
     # What was computed replaces what was there.
     assert np.array_equal(cached_features(kept, other, computed), FEATURES + 1) and computed.times == 1
@@ -63,7 +63,7 @@ def test_a_damaged_file_is_computed_again(kept, capsys, kind):
     kept.write_bytes(DAMAGE[kind](kept.read_bytes()))
     computed = Computed()
     assert np.array_equal(cached_features(kept, KEY, computed), FEATURES)
-    assert computed.times == 1 and "computing the features again" in capsys.readouterr().out
+    assert computed.times == 1 and "computing the features again" in capsys.readouterr().err
     assert np.array_equal(cached_features(kept, KEY, computed), FEATURES) and computed.times == 1
 
 
@@ -71,7 +71,8 @@ def test_a_folder_that_cannot_be_written_costs_only_the_cache(tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"")
     path = tmp_path / "file" / "real_A.safetensors"
     assert np.array_equal(cached_features(path, KEY, Computed()), FEATURES)
-    assert "cannot be kept" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert str(path) in said and "cannot be kept" in said and said.count("\n") == 1
 
 
 def test_the_digest_is_of_shapes_and_pixels_in_order():

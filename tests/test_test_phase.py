@@ -70,7 +70,7 @@ def test_a_checkpoint_alone_names_its_data_set(tested, tmp_path):
 def test_a_checkpoint_alone_writes_beside_its_run(tested, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     run = run_folder(tested)
-    for given, name in ((run, "step_0000003"), (run / "checkpoints" / "step_0000001", "step_0000001")):
+    for given, name in ((run, "step_0000003"), (run / "checkpoints" / "latest", "latest"), (run / "checkpoints", "step_0000003")):
         assert main.main(["--phase", "test", "--checkpoint", str(given)]) == 0
         assert (run / f"test_{name}" / "A2B" / "0.png").exists()
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,7 @@
 """Write tests/golden/metrics.npz: what torch-fidelity makes of inputs that both sides draw from seeds.
 
 pip install torch torchvision torch-fidelity      in an environment of its own; Paddle is not needed
-python -m tools.golden_metrics tests/golden/metrics.npz
+python -m tests.golden.make_metrics
 
 No published weights are involved: the network is compared with random ones, whose figures mean nothing but that both agree.
 """
@@ -20,6 +20,7 @@ import numpy as np
 
 from utils import write_bytes
 
+GOLDEN = Path(__file__).with_name("metrics.npz")
 SIZES = ((96, 96), (180, 256), (400, 300))  # height, width
 RESIZE_SAMPLE = slice(None, None, 23)
 SETS = {"ample": (200, 180), "degenerate": (30, 20)}  # features of two sets, 64 dimensions
@@ -111,8 +112,8 @@ def _paddle_name(name: str) -> str:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.golden_metrics", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", type=Path, help="the .npz file to write")
+    parser = argparse.ArgumentParser(prog="python -m tests.golden.make_metrics", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=GOLDEN, help="the .npz file to write (default: tests/golden/metrics.npz)")
     options = parser.parse_args(arguments)
     try:
         golden = compute()
