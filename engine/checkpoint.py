@@ -140,6 +140,14 @@ class CheckpointFolder:
 # One checkpoint
 
 
+def newest_iteration(checkpoints: Path) -> int:
+    """The iteration of the newest checkpoint in a run's `checkpoints` folder; 0 where there is none."""
+    found = [int(path.name[len("step_") :]) for path in checkpoints.glob("step_*") if path.name[len("step_") :].isdigit()]
+    with contextlib.suppress(CheckpointError):
+        found.append(read_meta(checkpoints / LATEST)["iteration"])
+    return max(found, default=0)
+
+
 def load(path: Path, method: Optional[str] = None) -> Checkpoint:
     """Read and verify a checkpoint folder.
 
