@@ -37,24 +37,22 @@ INTRODUCTION = (
 SETTINGS = "Settings that differ from the defaults, which are those of the authors' PyTorch code:"
 # KID x100 as U-GAT-IT's authors print it (arXiv:1907.10830), A to B and B to A: table 3, and the ablations of table 1.
 PAPER_KID = {
-    ("selfie2anime", "U-GAT-IT"): ("11.61 ± 0.57", "11.52 ± 0.57"),
-    ("selfie2anime", "CycleGAN"): ("13.08 ± 0.49", "11.84 ± 0.74"),
-    ("horse2zebra", "U-GAT-IT"): ("7.06 ± 0.80", "7.47 ± 0.71"),
-    ("horse2zebra", "CycleGAN"): ("8.05 ± 0.72", "8.00 ± 0.66"),
-    ("cat2dog", "U-GAT-IT"): ("7.07 ± 0.65", "8.15 ± 0.66"),
-    ("cat2dog", "CycleGAN"): ("8.92 ± 0.69", "9.94 ± 0.36"),
-    ("photo2portrait", "U-GAT-IT"): ("1.79 ± 0.34", "1.69 ± 0.53"),
-    ("photo2portrait", "CycleGAN"): ("1.84 ± 0.34", "1.82 ± 0.36"),
+    "selfie2anime": {
+        "U-GAT-IT": ("11.61 ± 0.57", "11.52 ± 0.57"),
+        "CycleGAN": ("13.08 ± 0.49", "11.84 ± 0.74"),
+        "U-GAT-IT, decoder IN": ("13.64", "13.58"),
+        "U-GAT-IT, decoder LN": ("12.39", "13.17"),
+        "U-GAT-IT, decoder AdaIN": ("12.29", "11.81"),
+        "U-GAT-IT, decoder GN": ("12.76", "12.30"),
+        "U-GAT-IT, without CAM": ("12.85", "14.06"),
+        "U-GAT-IT, without generator CAM": ("12.33", "13.86"),
+        "U-GAT-IT, without discriminator CAM": ("12.49", "13.33"),
+    },
+    "horse2zebra": {"U-GAT-IT": ("7.06 ± 0.80", "7.47 ± 0.71"), "CycleGAN": ("8.05 ± 0.72", "8.00 ± 0.66")},
+    "cat2dog": {"U-GAT-IT": ("7.07 ± 0.65", "8.15 ± 0.66"), "CycleGAN": ("8.92 ± 0.69", "9.94 ± 0.36")},
+    "photo2portrait": {"U-GAT-IT": ("1.79 ± 0.34", "1.69 ± 0.53"), "CycleGAN": ("1.84 ± 0.34", "1.82 ± 0.36")},
     # The paper has photo2vangogh. In the public set A are the paintings, so its A to B is our B2A and stands second here.
-    ("vangogh2photo", "U-GAT-IT"): ("5.61 ± 0.32", "4.28 ± 0.33"),
-    ("vangogh2photo", "CycleGAN"): ("4.68 ± 0.36", "5.46 ± 0.33"),
-    ("selfie2anime", "U-GAT-IT, decoder IN"): ("13.64", "13.58"),
-    ("selfie2anime", "U-GAT-IT, decoder LN"): ("12.39", "13.17"),
-    ("selfie2anime", "U-GAT-IT, decoder AdaIN"): ("12.29", "11.81"),
-    ("selfie2anime", "U-GAT-IT, decoder GN"): ("12.76", "12.30"),
-    ("selfie2anime", "U-GAT-IT, without CAM"): ("12.85", "14.06"),
-    ("selfie2anime", "U-GAT-IT, without generator CAM"): ("12.33", "13.86"),
-    ("selfie2anime", "U-GAT-IT, without discriminator CAM"): ("12.49", "13.33"),
+    "vangogh2photo": {"U-GAT-IT": ("5.61 ± 0.32", "4.28 ± 0.33"), "CycleGAN": ("4.68 ± 0.36", "5.46 ± 0.33")},
 }
 
 
@@ -84,11 +82,8 @@ class Report:
     def write(self, overwrite: bool = False) -> None:
         """Write README.md and images, and remove pictures that only the report before this one showed.
 
-        Args:
-            overwrite: also where README.md shows runs that are not here, so that what it says of them is lost.
-
-        Raises:
-            DataError: there is no run, or the README.md that is there may not be replaced.
+        Raises DataError where there is no run, or where README.md may not be replaced: it is somebody else's, or shows runs that
+        are not here, so that what it says of them would be lost without `overwrite`.
         """
         page = self.results / PAGE
         earlier = page.read_text(encoding="utf-8", errors="replace") if page.exists() else MARK
@@ -111,16 +106,13 @@ class Report:
 
     def introduction(self, groups: Dict[str, List[Run]]) -> List[str]:
         """What the page is, how to make it again, and how to read its tables."""
-        name = self.results.resolve().name
-        flags = [] if name == "results" else ["--results", name]
-        flags += [] if self.title == "Results" else ["--title", self.title]
-        flags += ["--pictures"] if self.all_pictures else []
-        made_by = f"`{shlex.join(['python', '-m', 'tools.report', *flags])}`"
+        made_by = ["python", "-m", "tools.report", "--results", self.results.resolve().name]
+        made_by += ["--title", self.title, *(["--pictures"] if self.all_pictures else [])]
         shown = {column.split("/")[1] for runs in groups.values() for column in columns_of(runs)}
         return [
             f"# {safe(self.title)}",
             MARK,
-            f"Made from the files of the runs by {made_by}. To change it, train or evaluate, then run the command again.",
+            f"Made from the runs' files by `{shlex.join(made_by)}`. To change it, train or evaluate, then run the command again.",
             INTRODUCTION,
             "\n".join(f"- {metric.title}: {metric.meaning}" for name, metric in METRICS.items() if name in shown),
         ]
@@ -218,13 +210,11 @@ def untouched(runs: List[Run], column: str) -> List[float]:
 
 def beside_the_paper(runs: List[Run]) -> str:
     """Our KID beside that of U-GAT-IT's paper, on its data sets."""
-    rows = []
-    for run in runs:
-        if (run.dataset, run.label) in PAPER_KID:
-            ours, papers = [score(run, f"{direction}/kid") for direction in DIRECTIONS], PAPER_KID[run.dataset, run.label]
-            rows.append([run.label, ours[0], papers[0], ours[1], papers[1]])
-    headings = ["KID x100 ↓", "A2B here", "A2B in the paper", "B2A here", "B2A in the paper"]
-    return table(headings, rows) if rows else ""
+    rows, printed = [], PAPER_KID.get(runs[0].dataset, {})
+    for run in [run for run in runs if run.label in printed]:
+        kid = [(score(run, f"{direction}/kid"), papers) for direction, papers in zip(DIRECTIONS, printed[run.label])]
+        rows.append([run.label, *kid[0], *kid[1]])
+    return table(["KID x100 ↓", "A2B here", "A2B in the paper", "B2A here", "B2A in the paper"], rows) if rows else ""
 
 
 if __name__ == "__main__":

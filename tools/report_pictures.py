@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence
 
 import cv2
 import matplotlib.style
@@ -38,10 +37,7 @@ def loss_curves(run: Run) -> Optional[bytes]:
 
 
 def score_curves(runs: Sequence[Run], columns: Sequence[str], untouched: Mapping[str, float]) -> Optional[bytes]:
-    """The scores of all runs, and the untouched input's, over iterations, a panel for each column (DIRECTION/METRIC).
-
-    None where no score is logged twice.
-    """
+    """The scores of all runs, and the untouched input's, over iterations; columns are DIRECTION/METRIC. None without curves."""
     panels: Dict[str, Dict[str, Points]] = {}
     for column in columns:
         direction, metric = column.split("/")
@@ -62,16 +58,16 @@ def _points(run: Run, name: str, factor: float = 1.0) -> Points:
 def _curves(panels: Mapping[str, Mapping[str, Points]], n_columns: int, one_legend: bool = False) -> bytes:
     """A panel for each title, with a line for each label."""
     n_rows = -(-len(panels) // n_columns)
-    figure = Figure(figsize=(9, 6 / n_columns * n_rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(9, 6 / n_columns * n_rows + 0.8 * one_legend), layout="constrained")
     for index, (title, lines) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(n_rows, n_columns, index)
         for label, points in lines.items():
-            style = dict(color="#666666", linestyle="--") if label == UNTOUCHED else dict(marker="." if one_legend else "")
+            style = dict(color="black", linestyle="--") if label == UNTOUCHED else dict(marker="." if one_legend else "")
             axes.plot(*zip(*sorted(points.items())) if points else ([], []), label=label, **style)
-        axes.set_title(title, loc="left")
-        if len(lines) > 1 and not one_legend:  # beside the title, where no line runs
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=len(lines), borderaxespad=0, handlelength=1)
-    figure.supxlabel("iterations")
+        axes.set_title(title)
+        axes.set_xlabel("iterations")
+        if len(lines) > 1 and not one_legend:
+            axes.legend()
     if one_legend:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncol=2)
     stream = io.BytesIO()
@@ -91,33 +87,23 @@ def comparison(runs: Sequence[Run], direction: str) -> Optional[bytes]:
         if not told or direction not in told.get("rows", direction):
             continue  # not translated
         try:
-            inputs, translated, own_truth = _read_test(run.folder / "test", told, direction)
-            shown = rows.get("input", inputs)
-            is_same = np.abs(inputs.astype(np.float32) - shown).mean() <= SAME_PICTURE
+            labels, names = told["rows"][direction], told["images"][direction][:COLUMNS]
+            strips = np.stack([read_image(run.folder / "test" / "grid" / direction / name) for name in names])
+            translated = np.stack([read_image(run.folder / "test" / direction / name) for name in names])
+            squares = dict(zip(labels, np.split(strips, len(labels), axis=1)))
+            inputs = rows.get("input", squares[labels[0]])
+            is_same = np.abs(squares[labels[0]].astype(np.float32) - inputs).mean() <= SAME_PICTURE
             problem = "" if is_same else "are not those of the runs above it"
         except (DataError, KeyError, TypeError, ValueError, AttributeError):
             problem = "are incomplete or of an older version; run --phase test again"
         if problem:
             print(f"warning: passed over {run.path}: its test images {direction} {problem}", file=sys.stderr)
             continue
-        rows.update({"input": shown, run.label: translated})
-        truth = own_truth if truth is None else truth
-    if truth is not None:
-        rows["truth"] = truth
-    return _grid_png(rows) if rows else None
-
-
-def _read_test(folder: Path, told: Dict[str, Any], direction: str) -> Tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]:
-    """Inputs, translations and, where they are known, truths, each (N, size, size, 3) uint8."""
-    labels, names = told["rows"][direction], told["images"][direction][:COLUMNS]
-    strips = np.stack([read_image(folder / "grid" / direction / name) for name in names])
-    squares = dict(zip(labels, np.split(strips, len(labels), axis=1)))
-    translated = np.stack([read_image(folder / direction / name) for name in names])
-    return squares[labels[0]], translated, squares.get(f"real_{direction[-1]}")
-
-
-def _grid_png(rows: Mapping[str, np.ndarray]) -> bytes:
-    """Rows of images under each other, with labels, no larger than a page can carry."""
+        rows.update({"input": inputs, run.label: translated})
+        truth = squares.get(f"real_{direction[-1]}", truth)
+    if not rows:
+        return None
+    rows.update({} if truth is None else {"truth": truth})
     side = min(rows["input"].shape[1], int((MOST_PIXELS / COLUMNS / len(rows)) ** 0.5))
     columns = [np.concatenate([resize(image, side, side) for image in column]) for column in zip(*rows.values())]
     grid = labelled_grid(columns, list(rows))[:, :, ::-1]
