@@ -145,7 +145,9 @@ def test_labels_name_the_ablation_and_the_settings_in_which_runs_differ(tmp_path
 def test_a_run_without_evaluation_is_told_with_the_command(tmp_path):
     make_run(tmp_path / "results", "my demo/full")
     command = "python main.py --method ugatit --dataset portraits --result_dir 'results/my demo/full' --phase evaluate"
-    assert f"- not evaluated: `{command}`" in write(tmp_path / "results")
+    page = write(tmp_path / "results")
+    assert f"- not evaluated: `{command}`" in page and cells(page, "U-GAT-IT", "iterations") == ["20"]
+    assert "| *untouched input*" not in page
 
 
 def test_the_papers_kid_stands_beside_ours(tmp_path):

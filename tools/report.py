@@ -183,7 +183,8 @@ def scores_table(runs: List[Run]) -> str:
         columns[f"{direction} {facts.title}"] = [*(score(run, column, best) for run in runs), last or "–"]
     columns["iterations"] = [*(f"{run.iteration:,}" for run in runs), ""]
     columns["minutes"] = [*(f"{run.meta['seconds'] / 60:.1f}" if run.meta.get("seconds") else "–" for run in runs), ""]
-    return table(list(columns), list(zip(*columns.values())))
+    rows = list(zip(*columns.values()))
+    return table(list(columns), rows if columns_of(runs) else rows[:-1])
 
 
 def columns_of(runs: List[Run]) -> List[str]:
