@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -61,18 +62,24 @@ class RunFolder:
         return self.path / (f"evaluation_{checkpoint}.json" if checkpoint else "evaluation.json")
 
     def refuse_if_used(self) -> None:
-        """Raise ConfigError where there is something of a run to lose."""
-        if self.metrics.exists() or self.checkpoints.exists():
+        """Raise ConfigError where there is a checkpoint of a run."""
+        if newest_iteration(self.checkpoints):
             raise ConfigError(f"{self.path} holds a run already: add --resume to go on with it, or name another --result_dir")
 
     def create(self, config_json: str) -> None:
         """Make the folder and save the configuration.
+
+        The logs of a run that has no checkpoint, and so cannot go on, are renamed.
 
         Raises:
             CheckpointError: the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if not newest_iteration(self.checkpoints):
+                for path in (self.metrics, self.log):
+                    if path.exists():
+                        path.rename(_free_name(path))
             write_bytes(self.config, config_json.encode())
         except OSError as error:
             raise cannot_write(self, error) from error
@@ -166,6 +173,12 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     if path.parent.name == "checkpoints" and dataset == trained_on and "result_dir" not in typed:
         run = RunFolder(path.parent.parent)
     return run, checkpoint, (given if given.parent == path.parent else path).name
+
+
+def _free_name(path: Path) -> Path:
+    """A name beside `path` that nothing has: NAME_earlier1.SUFFIX and so on."""
+    names = (path.with_name(f"{path.stem}_earlier{number}{path.suffix}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _differences(recorded: Mapping[str, int], sizes: Mapping[str, int]) -> str:

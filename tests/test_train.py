@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -208,6 +209,18 @@ def test_a_run_goes_on_in_another_place(tmp_path, monkeypatch, capsys):
     assert main.main([*where, "--resume", "--iteration", "4", "--accept_changed_data"]) == 0
     assert "going on with other training files: 1 added (trainB/new.png)" in capsys.readouterr().out
     assert main.main([*where, "--resume", "--iteration", "5"]) == 0, "the record is of the files that are there now"
+
+
+def test_the_log_of_a_run_without_checkpoints_is_kept(tmp_path):
+    draw_dataset(tmp_path / "data")
+    start = flags(tmp_path, *TINY, "--iteration", "1", "--print_freq", "1")
+    assert main.main(start) == 0
+    run = run_folder(tmp_path)
+    line = (run / "metrics.jsonl").read_text()
+    shutil.rmtree(run / "checkpoints")
+    assert main.main(start) == 0
+    assert (run / "metrics_earlier1.jsonl").read_text() == line and len(read_metrics(run)) == 1
+    assert len(scalars(run, "loss/G_total")) == 1
 
 
 def test_a_picture_that_is_damaged_during_the_training_saves_the_state(tmp_path):
