@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections import Counter
@@ -32,6 +33,15 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def sha256_of(path: Union[str, Path]) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_image(path: Union[str, Path], image: np.ndarray) -> None:
