@@ -19,7 +19,6 @@ MOST_FILES = 500_000
 MOST_FOLDERS = 10  # one inside the other
 # Absolute paths, .., drive names, backslashes, control characters, bytes that are not UTF-8.
 UNSAFE = re.compile(r"^/|(^|/)\.\.(/|$)|(^|/)[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-TAR_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)  # long names and comments
 File = Tuple[str, int, Callable[[Path], object]]  # name, size, and what unpacks it into a folder
 
 
@@ -75,24 +74,12 @@ def _zip_files(path: Path) -> Iterator[File]:
                 yield info.filename, info.file_size, partial(archive.extract, info)
 
 
-class _TarInfo(tarfile.TarInfo):
-    """A tar header that is checked before tarfile acts on it: it must neither lead backwards nor fill the memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
-        info = super().frombuf(buf, encoding, errors)
-        is_header = info.type in TAR_HEADERS and info.size <= 1 << 20
-        if info.size < 0 or not (is_header or info.isreg() or info.isdir()):
-            raise _Refused(info.name, "is a link, a device, another special file, or has an impossible size")
-        return info
-
-
 def _tar_files(path: Path) -> Iterator[File]:
-    with tarfile.open(path, tarinfo=_TarInfo) as archive:
+    with tarfile.open(path) as archive:
         archive.extraction_filter = lambda info, folder: info  # tarfile's own filter allows links, and not every Python has it
         while info := archive.next():
-            if info.size < 0 or info.issparse():  # an extended header can say so
-                raise _Refused(info.name, "has an impossible size, or is a sparse file")
+            if info.size < 0 or info.issparse() or not (info.isreg() or info.isdir()):
+                raise _Refused(info.name, "is a link, a device, another special file, or has an impossible size")
             if info.isreg():
                 yield info.name, info.size, partial(archive.extract, info, set_attrs=False)
             archive.members.clear()  # it would keep all of them

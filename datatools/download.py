@@ -21,17 +21,13 @@ from errors import ConfigError, DownloadError
 from utils import sha256_of
 
 BLOCK = 1 << 18
-REMEDY = "check the address, the network and the proxy (http_proxy, https_proxy)"
 
 
 def download(url: str, target: Union[str, Path], label: str = "", timeout: float = 30.0) -> str:
     """Download `url` to the file `target`, whose folder is made; returns the file's SHA-256.
 
-    A `target` that exists is not downloaded again. Proxies come from the environment (http_proxy, https_proxy).
-
-    Args:
-        label: name on the progress bar; by default the name of the file.
-        timeout: seconds to wait for the server.
+    A `target` that exists is not downloaded again. Proxies come from the environment (http_proxy, https_proxy). `label` names the
+    progress bar; the server must answer within `timeout` seconds.
 
     Raises:
         ConfigError: `url` is not a web address.
@@ -49,14 +45,14 @@ def download(url: str, target: Union[str, Path], label: str = "", timeout: float
             part.unlink()  # the server has another file now: from the beginning
             _receive(url, part, label or target.name, timeout)
     except (OSError, HTTPException, ValueError) as error:  # ValueError: an impossible address, perhaps that of a redirection
-        if isinstance(error, HTTPError):
-            reason = f"the server answers {error.code}"
-        elif getattr(error, "filename", None):
+        if getattr(error, "filename", None) and not isinstance(error, HTTPError):
             raise  # not the network, but a file that cannot be written
-        else:  # not the text as it is: it may be the server's
-            reason = ascii(str(getattr(error, "reason", error))[:100])[1:-1] or type(error).__name__
-        kept = f"{part.stat().st_size:,} bytes are kept, repeat the command to resume" if part.exists() else REMEDY
-        raise DownloadError(f"{url}: the download failed ({reason}); {kept}") from error
+        cause = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
+        reason = ascii(str(cause)[:100])[1:-1] or type(cause).__name__  # the text may be the server's
+        remedy = "check the address, the network and the proxy (http_proxy, https_proxy)"
+        if part.exists() and part.stat().st_mtime:
+            remedy = f"{part.stat().st_size:,} bytes are kept, repeat the command to resume"
+        raise DownloadError(f"{url}: the download failed ({reason}); {remedy}") from error
     part.replace(target)
     return sha256_of(target)
 
@@ -72,9 +68,9 @@ def _receive(url: str, part: Path, label: str, timeout: float) -> bool:
     try:
         response = build_opener().open(request, timeout=timeout)
     except HTTPError as error:
-        if first and error.code == 416:  # the file has become shorter
-            return False
-        raise
+        if not first or error.code != 416:
+            raise
+        return False  # the file has become shorter
     with response:
         place, time = response.headers.get("Content-Range", ""), response.headers.get("Last-Modified")
         resumed = first and response.status == 206

@@ -26,7 +26,6 @@ from datatools.archive import extract
 from datatools.download import download
 from errors import ConfigError, DataError, DownloadError
 
-SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 PIX2PIX = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/{}.tar.gz"
 CYCLEGAN = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/{}.zip"
 DRIT = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/{}.zip"
@@ -42,7 +41,6 @@ class KnownSet(NamedTuple):
     larger: str = ""  # the domain with more training images, by which an archive that calls it the other one is recognized
 
 
-# Two sets exist in both layouts under one name.
 KNOWN: Dict[str, KnownSet] = {
     "facades": KnownSet("pairs: photographs of facades and their label maps", PIX2PIX.format("facades")),
     "maps": KnownSet("pairs: aerial photographs and maps", PIX2PIX.format("maps")),
@@ -68,22 +66,19 @@ KNOWN: Dict[str, KnownSet] = {
 def fetch(name: str, data_root: Union[str, Path], url: Optional[str] = None, sha256: Optional[str] = None) -> Path:
     """Download the archive of a data set and unpack it to `data_root`/`name`; returns that folder.
 
-    Args:
-        name: one of KNOWN, or any name with `url`, the address of another archive (zip, or tar: plain, gzip, bzip2, xz).
-        sha256: the expected SHA-256 of the archive, 64 hexadecimal digits.
+    `name` is one of KNOWN, or any name with `url`, the address of another archive (zip, or tar: plain, gzip, bzip2, xz). `sha256` is
+    what the archive's SHA-256 must be, 64 hexadecimal digits.
 
     Raises:
         ConfigError: the folder exists, the name is not known and has no address, or the archive must be saved by hand.
-        DownloadError: the download failed, or the archive is damaged or not safe to unpack.
-        DataError: the archive holds no data set.
-        OSError: `data_root` cannot be written.
+        DownloadError, DataError, OSError: the download failed; the archive is not safe, or no data set; it cannot be written.
     """
     folder = Path(data_root) / name
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise ConfigError(f"{name!r}: give the name of a data set, which becomes the name of its folder in --data_root")
     if os.path.lexists(folder):
         raise ConfigError(f"{folder} exists already and was not touched: remove it, or choose another name or --data_root")
-    archives = {suffix: folder.with_name(name + suffix) for suffix in SUFFIXES}
+    archives = {suffix: folder.with_name(name + suffix) for suffix in (".zip", ".tar.gz", ".tgz", ".tar")}
     saved = next((path for path in archives.values() if path.is_file()), None)
     if saved and url:
         raise ConfigError(f"--url: {saved} exists already; remove it to download, or leave out --url to unpack it")
@@ -94,7 +89,7 @@ def fetch(name: str, data_root: Union[str, Path], url: Optional[str] = None, sha
     by_hand = f"save {known.by_hand} as {archives['.zip']} and repeat the command" if known.by_hand else "--url takes an address"
     if not saved and not url:
         raise ConfigError(f"{name}: {by_hand if known.by_hand else f'unknown data set; {by_hand}, --list shows the known ones'}")
-    archive = saved or next((archives[suffix] for suffix in SUFFIXES if url.endswith(suffix)), archives[".zip"])
+    archive = saved or next((archives[suffix] for suffix in archives if url.endswith(suffix)), archives[".zip"])
     try:
         found = download(url, archive, label=name)
         if sha256 and found != sha256.lower():
@@ -130,8 +125,8 @@ def _unpack(archive: Path, folder: Path, larger: str) -> None:
         content.rename(folder)
 
 
-def training_commands(folder: Path, more: str = "") -> List[str]:
-    """The commands, with `more` flags, that train on a data set; none if it is not complete."""
+def training_commands(folder: Path) -> List[str]:
+    """The commands that train on a data set; none if it is not complete."""
     where = f"--dataset {shlex.quote(folder.name)}"
     if str(folder.parent) != Config.data_root:
         where += f" --data_root {shlex.quote(str(folder.parent))}"
@@ -140,7 +135,7 @@ def training_commands(folder: Path, more: str = "") -> List[str]:
         methods += ["ugatit --light", "cyclegan"]
     if find_images(folder / "train"):
         methods.append("pix2pix --direction BtoA" if folder.name == "facades" else "pix2pix")
-    return [f"python main.py {where} --method {method} --phase train{more}" for method in methods]
+    return [f"python main.py {where} --method {method} --phase train" for method in methods]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -21,7 +21,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import cv2
 import numpy as np
@@ -35,7 +35,6 @@ from utils import output_names, read_image, resize, sha256_of, to_colour, write_
 
 PARTS = ("train", "val", "test")
 Options = argparse.Namespace
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class Job(NamedTuple):
@@ -258,8 +257,8 @@ def write_all(jobs: Sequence[Job], inputs: Iterable[Path], options: Options) -> 
     return written
 
 
-def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], label: str, options: Options) -> Dict[Item, Result]:
-    """`work` of each item, in threads; with --skip_unreadable without those that raise DataError."""
+def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], label: str, options: Options) -> Dict[Any, Any]:
+    """The result of `work` for each item, in threads; with --skip_unreadable without those that raise DataError."""
     results = {}
     pool = ThreadPoolExecutor(available_cores())  # threads suffice: OpenCV releases Python's lock
     try:
@@ -284,7 +283,8 @@ def _check_places(jobs: Sequence[Job], inputs: Iterable[Path], options: Options)
     folders = {folder.resolve() for folder in inputs}
     originals = {source.resolve() for job in jobs for source in job.sources}
     for path in (options.output / target for target in targets):
-        if folders & set(path.parent.resolve().parents) | folders & {path.parent.resolve()} or path.resolve() in originals:
+        place = path.parent.resolve()
+        if folders & {place, *place.parents} or path.resolve() in originals:
             raise ConfigError(f"--output: {path} is an original, or among the originals: choose another folder")
         if path.is_dir() or not next(place for place in path.parents if os.path.lexists(place)).is_dir():
             raise ConfigError(f"--output: {path} cannot be written, for a file and a folder have the same name")

