@@ -16,7 +16,6 @@ from errors import DownloadError
 
 MOST_BYTES = 40 * 10**9
 MOST_FILES = 500_000
-MOST_FOLDERS = 10  # one inside the other
 # Absolute paths, .., drive names, backslashes, control characters, bytes that are not UTF-8.
 UNSAFE = re.compile(r"^/|(^|/)\.\.(/|$)|(^|/)[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 File = Tuple[str, int, Callable[[Path], object]]  # name, size, and what unpacks it into a folder
@@ -44,7 +43,7 @@ def extract(archive: Path, folder: Path, most_bytes: int = MOST_BYTES, most_file
                 most_bytes -= size
                 if UNSAFE.search(name):
                     raise _Refused(name, "leads out of the folder, or has characters that are not allowed")
-                if most_bytes < 0 or progress.done > most_files or name.count("/") > MOST_FOLDERS:
+                if most_bytes < 0 or progress.done > most_files or name.count("/") > 10:
                     raise _Refused(name, "exceeds the limits on bytes, files, or folders inside each other")
                 if (folder / name).is_file():
                     raise _Refused(name, "is there twice")

@@ -66,8 +66,8 @@ KNOWN: Dict[str, KnownSet] = {
 def fetch(name: str, data_root: Union[str, Path], url: Optional[str] = None, sha256: Optional[str] = None) -> Path:
     """Download the archive of a data set and unpack it to `data_root`/`name`; returns that folder.
 
-    `name` is one of KNOWN, or any name with `url`, the address of another archive (zip, or tar: plain, gzip, bzip2, xz). `sha256` is
-    what the archive's SHA-256 must be, 64 hexadecimal digits.
+    `name` is one of KNOWN, or any name with `url`, the address of another archive (zip, or tar: plain, gzip, bzip2, xz).
+    `sha256` is what the archive's SHA-256 must be, 64 hexadecimal digits.
 
     Raises:
         ConfigError: the folder exists, the name is not known and has no address, or the archive must be saved by hand.

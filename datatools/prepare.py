@@ -339,8 +339,7 @@ def build_parser() -> OneLineParser:
     number("split", "--seed", int, 0, "another seed, another split")
     flags["pair"].add_argument("--resize", action="store_true", help="resize B to the size of A where they differ")
     number("resize", "--size", int, 256, "side in pixels")
-    help = "cover crops the centre, contain adds white bars (default: %(default)s)"
-    flags["resize"].add_argument("--fit", choices=("cover", "contain"), default="cover", help=help)
+    flags["resize"].add_argument("--fit", choices=("cover", "contain"), default="cover", help="crop (default), or add white bars")
     flags["resize"].add_argument("--paired", action="store_true", help="the pictures are A|B files: resize each half")
     number("edges", "--size", int, None, "crop and resize to this side first")
     number("grey", "--size", int, None, "crop and resize to this side first")

@@ -20,7 +20,7 @@ from dataset import open_training_data
 from datatools import archive as archive_module
 from datatools import fetch as fetch_module
 from datatools.fetch import KNOWN
-from tests.archives import make_special_tar, make_special_zip, make_tar, make_zip
+from tests.archives import make_special_tar, make_tar, make_zip
 from tests.helpers import ROOT, TINY
 from tests.web_server import WebServer, answer, break_off
 
@@ -141,8 +141,6 @@ def test_an_interrupted_download_is_resumed(server, tmp_path, capsys):
 
 HOSTILE = {
     "zip that leads out": (lambda: make_zip({**UNPAIRED, "../evil.png": PNG}), "leads out"),
-    "zip with a link": (lambda: make_special_zip("trainA", 0o120777), "link"),
-    "tar that leads out": (lambda: make_tar({**UNPAIRED, "trainA/../../../evil.png": PNG}), "leads out"),
     "tar with a link": (lambda: make_special_tar(b"2", "trainA", ".."), "link"),
     "too large": (lambda: make_zip({"trainA/0.png": bytes(3_000_000)}), "exceeds the limits"),
     "too many files": (lambda: make_tar({f"trainA/{i}.png": b"" for i in range(60)}), "exceeds the limits"),
@@ -235,14 +233,6 @@ def test_the_list_names_every_set_with_its_methods(capsys):
     assert [line.split()[0] for line in lines] == list(KNOWN)
     assert all(("pix2pix" in line) != ("ugatit, cyclegan" in line) for line in lines)
     assert "photo2vangogh is B2A" in next(line for line in lines if line.startswith("vangogh2photo"))
-
-
-def test_the_known_addresses_are_those_of_the_papers():
-    host = "://efrosgans.eecs.berkeley.edu/"
-    assert KNOWN["facades"].url == f"http{host}pix2pix/datasets/facades.tar.gz"
-    assert KNOWN["facades_unpaired"].url == f"https{host}cyclegan/datasets/facades.zip"
-    assert KNOWN["photo2portrait"].url == "http://vllab.ucmerced.edu/hylee/DRIT/datasets/portrait.zip"
-    assert [name for name, known in KNOWN.items() if not known.url] == ["selfie2anime"]
 
 
 @pytest.mark.parametrize(
