@@ -50,13 +50,6 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
             temporary.unlink()
 
 
-def write_image(path: Union[str, Path], image: np.ndarray) -> None:
-    """Write an (H, W, 3) RGB or (H, W, 1) grey uint8 image as PNG. The path may hold any characters."""
-    ordered = image[:, :, ::-1] if image.shape[2] == 3 else image
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
-    write_bytes(path, encoded.tobytes())
-
-
 def sha256_of(path: Union[str, Path]) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -64,6 +57,13 @@ def sha256_of(path: Union[str, Path]) -> str:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write an (H, W, 3) RGB or (H, W, 1) grey uint8 image as PNG. The path may hold any characters."""
+    ordered = image[:, :, ::-1] if image.shape[2] == 3 else image
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
+    write_bytes(path, encoded.tobytes())
 
 
 def output_names(names: Sequence[str]) -> Dict[str, str]:

@@ -1,274 +1,167 @@
-"""Download a public data set of the CycleGAN and Pix2Pix papers, or any archive of images, into a folder to train on.
+"""Download a public data set, or any archive of images, into a folder to train on.
 
-python -m datatools.fetch --list                              the data sets that have a name here
+python -m datatools.fetch --list                              the known data sets
 python -m datatools.fetch horse2zebra                         to dataset/horse2zebra
 python -m datatools.fetch mine --url https://host/mine.zip    another archive, to dataset/mine
 
-An interrupted download goes on with the same command. An archive that lies in the data root already, such as dataset/NAME.zip, is
-unpacked instead of downloaded. The folder appears whole or not at all, and one that exists is never touched.
+To resume an interrupted download, repeat the command. An archive that you have saved as dataset/NAME.zip (or .tar.gz, .tgz, .tar)
+is unpacked instead of downloaded. A folder that exists is never touched.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Union
-from urllib.parse import urlsplit
 
-from command_line import OneLineParser
+from command_line import OneLineParser, exit_code_of
 from config import Config
-from dataset import EXTENSIONS, find_images
+from dataset import find_images
 from datatools.archive import extract
-from datatools.download import check_file, check_request, download
-from errors import ConfigError, DataError, DownloadError, UserError
+from datatools.download import download
+from errors import ConfigError, DataError, DownloadError
 
-UNPAIRED, PAIRED = "trainA, trainB, testA, testB", "train, val, test: A|B side by side"
-SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
-FOLDERS = [f"{part}{domain}" for part in ("train", "val", "test") for domain in ("", "A", "B")]
+PIX2PIX = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/{}.tar.gz"
+CYCLEGAN = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/{}.zip"
+DRIT = "http://vllab.ucmerced.edu/hylee/DRIT/datasets/{}.zip"
+KAGGLE = "https://www.kaggle.com/datasets/{} (with a Kaggle account)"
 
 
 class KnownSet(NamedTuple):
-    """A data set with a name: what it shows, and where it is; without an address, how to come by it."""
+    """A data set with a name."""
 
     about: str
-    layout: str
     url: Optional[str] = None
-    by_hand: str = ""
+    by_hand: str = ""  # where else it can be had
+    larger: str = ""  # the domain with more training images, by which an archive that calls it the other one is recognized
 
 
-def _pix2pix(name: str, about: str) -> KnownSet:
-    return KnownSet(about, PAIRED, f"http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/{name}.tar.gz")
-
-
-def _cyclegan(name: str, about: str) -> KnownSet:
-    return KnownSet(about, UNPAIRED, f"https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/{name}.zip")
-
-
-# Two sets exist in both layouts under one name.
 KNOWN: Dict[str, KnownSet] = {
-    "facades": _pix2pix("facades", "photographs of facades and their label maps"),
-    "maps": _pix2pix("maps", "aerial photographs and maps"),
-    "edges2shoes": _pix2pix("edges2shoes", "edges and photographs of shoes"),
-    "edges2handbags": _pix2pix("edges2handbags", "edges and photographs of handbags"),
-    "night2day": _pix2pix("night2day", "one place by night and by day"),
-    "horse2zebra": _cyclegan("horse2zebra", "horses and zebras"),
-    "apple2orange": _cyclegan("apple2orange", "apples and oranges"),
-    "summer2winter_yosemite": _cyclegan("summer2winter_yosemite", "Yosemite in summer and in winter"),
-    "monet2photo": _cyclegan("monet2photo", "paintings by Monet and photographs"),
-    "cezanne2photo": _cyclegan("cezanne2photo", "paintings by Cezanne and photographs"),
-    "ukiyoe2photo": _cyclegan("ukiyoe2photo", "ukiyo-e prints and photographs"),
-    "vangogh2photo": _cyclegan("vangogh2photo", "paintings by Van Gogh and photographs"),
-    "iphone2dslr_flower": _cyclegan("iphone2dslr_flower", "flowers taken with a telephone and with a large sensor"),
-    "facades_unpaired": _cyclegan("facades", "facades for the unpaired methods"),
-    "maps_unpaired": _cyclegan("maps", "maps for the unpaired methods"),
-    "selfie2anime": KnownSet(
-        "portrait photographs and anime portraits",
-        UNPAIRED,
-        by_hand="Kaggle gives it to those with an account only: download https://www.kaggle.com/arnaud58/selfie2anime in a browser "
-        "to {folder}.zip and repeat this command, or unpack it to {folder}/{{trainA,trainB,testA,testB}}",
-    ),
-    "cityscapes": KnownSet(
-        "street scenes and their label maps",
-        PAIRED,
-        by_hand="its licence forbids others to hand it on: get gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from "
-        "https://www.cityscapes-dataset.com and put A and B side by side into {folder}/{{train,val,test}}",
-    ),
-    "portraits": KnownSet(
-        "the demo set of drawn faces",
-        UNPAIRED,
-        by_hand="it is drawn rather than downloaded: python main.py --dataset portraits draws it",
-    ),
+    "facades": KnownSet("pairs: photographs of facades and their label maps", PIX2PIX.format("facades")),
+    "maps": KnownSet("pairs: aerial photographs and maps", PIX2PIX.format("maps")),
+    "edges2shoes": KnownSet("pairs: edges and photographs of shoes", PIX2PIX.format("edges2shoes")),
+    "edges2handbags": KnownSet("pairs: edges and photographs of handbags", PIX2PIX.format("edges2handbags")),
+    "night2day": KnownSet("pairs: one place by night and by day", PIX2PIX.format("night2day")),
+    "horse2zebra": KnownSet("A horses, B zebras", CYCLEGAN.format("horse2zebra")),
+    "apple2orange": KnownSet("A apples, B oranges", CYCLEGAN.format("apple2orange")),
+    "summer2winter_yosemite": KnownSet("Yosemite: A summer, B winter", CYCLEGAN.format("summer2winter_yosemite")),
+    "monet2photo": KnownSet("A paintings by Monet, B photographs", CYCLEGAN.format("monet2photo")),
+    "cezanne2photo": KnownSet("A paintings by Cezanne, B photographs", CYCLEGAN.format("cezanne2photo")),
+    "ukiyoe2photo": KnownSet("A ukiyo-e prints, B photographs", CYCLEGAN.format("ukiyoe2photo")),
+    "vangogh2photo": KnownSet("A van Gogh, B photographs (U-GAT-IT's photo2vangogh is B2A)", CYCLEGAN.format("vangogh2photo")),
+    "iphone2dslr_flower": KnownSet("flowers: A by a telephone, B by a large sensor", CYCLEGAN.format("iphone2dslr_flower")),
+    "facades_unpaired": KnownSet("facades for the unpaired methods", CYCLEGAN.format("facades")),
+    "maps_unpaired": KnownSet("maps for the unpaired methods", CYCLEGAN.format("maps")),
+    "selfie2anime": KnownSet("A selfies, B anime portraits", by_hand=KAGGLE.format("arnaud58/selfie2anime")),
+    "cat2dog": KnownSet("A cats, B dogs", DRIT.format("cat2dog"), KAGGLE.format("waifuai/cat2dog"), larger="B"),
+    "photo2portrait": KnownSet("A faces, B painted ones", DRIT.format("portrait"), "a copy of DRIT's portrait.zip", larger="A"),
 }
 
 
-def fetch(
-    name: str, data_root: Union[str, Path], url: Optional[str] = None, sha256: Optional[str] = None, keep_archive: bool = False
-) -> Path:
+def fetch(name: str, data_root: Union[str, Path], url: Optional[str] = None, sha256: Optional[str] = None) -> Path:
     """Download the archive of a data set and unpack it to `data_root`/`name`; returns that folder.
 
-    Args:
-        name: one of KNOWN, or any name with `url`.
-        url: address of another archive (zip, tar, tar.gz, tar.bz2, tar.xz), with or without a folder around its content.
-        sha256: what the archive's SHA-256 must be, 64 hexadecimal digits.
-        keep_archive: leave the downloaded archive in `data_root`.
+    `name` is one of KNOWN, or any name with `url`, the address of another archive (zip, or tar: plain, gzip, bzip2, xz).
+    `sha256` is what the archive's SHA-256 must be, 64 hexadecimal digits.
 
     Raises:
-        ConfigError: the folder exists, the name is neither known nor comes with an address, or must be fetched by hand.
-        DownloadError: the download failed, or the archive is damaged or not safe to unpack.
-        DataError: the archive holds none of the known layouts.
-        OSError: `data_root` cannot be written.
+        ConfigError: the folder exists, the name is not known and has no address, or the archive must be saved by hand.
+        DownloadError, DataError, OSError: the download failed; the archive is not safe, or no data set; it cannot be written.
     """
-    data_root = Path(data_root)
-    folder = data_root / name
-    check_request(url, sha256)
-    _check_folder(name, folder)
-    archive = _archive_there(folder)
-    downloaded = archive is None
-    if archive is None:
-        url = url or _known_url(name, folder)
-        archive = folder.with_name(name + _suffix(url))
-        try:
-            download(url, archive, sha256, label=name)
-        except DownloadError as error:
-            raise DownloadError(f"{error}; python -m datatools.fetch {name} --url takes another address") from error
-    elif url:
-        raise ConfigError(f"--url: {archive} is there already; remove it to download, or leave out --url to unpack it")
-    else:
-        print(f"unpacking {archive}, which is there already and stays")
-        check_file(archive, sha256)
-    _unpack(archive, folder, remove_bad=downloaded)
-    if downloaded and not keep_archive:
+    folder = Path(data_root) / name
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise ConfigError(f"{name!r}: give the name of a data set, which becomes the name of its folder in --data_root")
+    if os.path.lexists(folder):
+        raise ConfigError(f"{folder} exists already and was not touched: remove it, or choose another name or --data_root")
+    archives = {suffix: folder.with_name(name + suffix) for suffix in (".zip", ".tar.gz", ".tgz", ".tar")}
+    saved = next((path for path in archives.values() if path.is_file()), None)
+    if saved and url:
+        raise ConfigError(f"--url: {saved} exists already; remove it to download, or leave out --url to unpack it")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ConfigError(f"--sha256 {sha256!r}: give 64 hexadecimal digits")
+    known = KNOWN.get(name, KnownSet(""))
+    url = url or known.url or ""
+    by_hand = f"save {known.by_hand} as {archives['.zip']} and repeat the command" if known.by_hand else "--url takes an address"
+    if not saved and not url:
+        raise ConfigError(f"{name}: {by_hand if known.by_hand else f'unknown data set; {by_hand}, --list shows the known ones'}")
+    archive = saved or next((archives[suffix] for suffix in archives if url.endswith(suffix)), archives[".zip"])
+    try:
+        found = download(url, archive, label=name)
+        if sha256 and found != sha256.lower():
+            raise DownloadError(f"{archive}: the SHA-256 is {found}, not {sha256.lower()}")
+        _unpack(archive, folder, known.larger)
+    except DownloadError as error:
+        if not saved:
+            archive.unlink(missing_ok=True)  # else the same command would meet it again
+        raise DownloadError(f"{error}; or {by_hand}") from error
+    if not saved:
         archive.unlink()
     return folder
 
 
-def _check_folder(name: str, folder: Path) -> None:
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
-        raise ConfigError(f"{name!r}: give the name of a data set, which becomes the name of its folder under --data_root")
-    if os.path.lexists(folder):
-        raise ConfigError(f"{folder} exists already and was not touched: remove it, or choose another name or --data_root")
-
-
-def _archive_there(folder: Path) -> Optional[Path]:
-    candidates = [folder.with_name(folder.name + suffix) for suffix in SUFFIXES]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _suffix(url: str) -> str:
-    """The end of an address that says what it leads to; archives are told apart by content, so any will do."""
-    path = urlsplit(url).path.lower()
-    return next((suffix for suffix in SUFFIXES if path.endswith(suffix)), ".zip")
-
-
-def _known_url(name: str, folder: Path) -> str:
-    if name not in KNOWN:
-        raise ConfigError(
-            f"{name}: unknown data set; python -m datatools.fetch NAME --url takes an address; known are {', '.join(KNOWN)}"
-        )
-    known = KNOWN[name]
-    if known.url is None:
-        raise ConfigError(f"{name} cannot be downloaded from here: {known.by_hand.format(folder=folder)}")
-    return known.url
-
-
-def _unpack(archive: Path, folder: Path, remove_bad: bool) -> None:
-    """Unpack into a draft beside `folder`, then rename, so that the folder appears whole or not at all."""
-    draft = Path(tempfile.mkdtemp(prefix=".unpacking.", dir=folder.parent))
-    try:
-        extract(archive, draft / "content")
-        content = _without_wrapping(draft / "content")
-        if not layouts(content):
-            found = ", ".join(sorted(path.name for path in content.iterdir())[:10])
-            raise DataError(
-                f"{archive}: it holds neither trainA and trainB nor train with images, but {found}; "
-                f"unpack it by hand to {folder}/{{trainA,trainB,testA,testB}} or {{train,val,test}}"
-            )
-        _check_folder(folder.name, folder)  # it may have appeared since
+def _unpack(archive: Path, folder: Path, larger: str) -> None:
+    """Unpack beside `folder`, then rename: the folder appears whole or not at all."""
+    with tempfile.TemporaryDirectory(prefix=".unpacking.", dir=folder.parent) as draft:
+        inside = [Path(draft) / "content"]
+        inside[0].mkdir()
+        extract(archive, inside[0])
+        while len(inside) == 1 and not training_commands(content := inside[0]):  # many archives have a folder around everything
+            inside = [path for path in content.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
+        if not training_commands(content):
+            found = ", ".join(sorted(path.name for path in content.iterdir())[:10]) or "no file"
+            raise DataError(f"{archive}: it holds {found}; put its images into trainA and trainB, or train, of {folder} by hand")
+        counts = {domain: len(find_images(content / f"train{domain}")) for domain in "AB"}
+        if larger and counts[larger] < max(counts.values()):
+            print("the archive has the domains the other way round: exchanging A and B")
+            for part in ("train", "test"):
+                for old, new in ((f"{part}A", "draft"), (f"{part}B", f"{part}A"), ("draft", f"{part}B")):
+                    if (content / old).is_dir():
+                        (content / old).rename(content / new)
         content.rename(folder)
-    except DownloadError:
-        if remove_bad:  # else the same command would meet it again
-            archive.unlink()
-        raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
-def _without_wrapping(content: Path) -> Path:
-    """The folder that the data set's own folders are in, where archives have a folder around everything."""
-    while not layouts(content):
-        inside = [path for path in content.iterdir() if path.is_dir()]
-        if len(inside) != 1:
-            break
-        content = inside[0]
-    return content
-
-
-def layouts(folder: Path) -> List[str]:
-    """Which of the layouts UNPAIRED and PAIRED a folder has: both, one or none."""
-
-    def has_images(name: str) -> bool:
-        return any(path.suffix.lower() in EXTENSIONS for path in (folder / name).rglob("*"))
-
-    needed = {UNPAIRED: ("trainA", "trainB"), PAIRED: ("train",)}
-    return [layout for layout, names in needed.items() if all(map(has_images, names))]
-
-
-def summary(folder: Path) -> str:
-    """How many images a data set has, and the commands that train on it."""
-    counts = [f"{name} {len(find_images(folder / name)):,}" for name in FOLDERS if (folder / name).is_dir()]
+def training_commands(folder: Path) -> List[str]:
+    """The commands that train on a data set; none if it is not complete."""
     where = f"--dataset {shlex.quote(folder.name)}"
     if str(folder.parent) != Config.data_root:
         where += f" --data_root {shlex.quote(str(folder.parent))}"
     methods = []
-    if UNPAIRED in layouts(folder):
-        methods += ["--method ugatit --light", "--method cyclegan"]
-    if PAIRED in layouts(folder):
-        methods.append("--method pix2pix --direction BtoA" if folder.name == "facades" else "--method pix2pix")
-    commands = [f"  python main.py {where} {method} --phase train" for method in methods]
-    return "\n".join([f"{folder}: {', '.join(counts)} images", "train with", *commands])
-
-
-def listing() -> str:
-    """The data sets that have a name here, a line each."""
-    rows = [("NAME", "METHOD", "LAYOUT", "IMAGES")]
-    for name, known in KNOWN.items():
-        methods = "ugatit, cyclegan" if known.layout == UNPAIRED else "pix2pix"
-        rows.append(
-            (
-                name,
-                methods,
-                known.layout,
-                known.about + ("" if known.url else " (not downloaded: datatools.fetch NAME says how to get it)"),
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows)
-
-
-def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = OneLineParser(
-        prog="python -m datatools.fetch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a name of --list, or any with --url")
-    parser.add_argument("--list", action="store_true", help="list the data sets that have a name here")
-    parser.add_argument("--data_root", default=Config.data_root, metavar="DIR", help="where the folder goes (default: %(default)s)")
-    parser.add_argument("--url", help="address of another archive (zip, tar, tar.gz, tar.bz2, tar.xz)")
-    parser.add_argument("--sha256", metavar="HEX", help="refuse an archive that has another SHA-256")
-    parser.add_argument("--keep_archive", action="store_true", help="leave the archive in --data_root")
-    options = parser.parse_args(arguments)
-    if not options.list and options.name is None:
-        parser.error("say which data set: NAME, or --list")
-    return options
+    if find_images(folder / "trainA") and find_images(folder / "trainB"):
+        methods += ["ugatit --light", "cyclegan"]
+    if find_images(folder / "train"):
+        methods.append("pix2pix --direction BtoA" if folder.name == "facades" else "pix2pix")
+    return [f"python main.py {where} --method {method} --phase train" for method in methods]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code."""
-    try:
-        options = _parse(arguments)
-        if options.list:
-            print(listing())
-            return 0
-        print(summary(fetch(options.name, options.data_root, options.url, options.sha256, options.keep_archive)))
-    except UserError as error:
-        return _fail(str(error), error.exit_code)
-    except OSError as error:
-        return _fail(f"--data_root: {error.filename or options.data_root}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        return _fail("stopped; repeat the command to go on", 130)
-    return 0
+    return exit_code_of(lambda: _run(arguments), see="--data_root", stopped="stopped; repeat the command to resume")
 
 
-def _fail(message: str, exit_code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return exit_code
+def _run(arguments: Optional[Sequence[str]]) -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = OneLineParser("python -m datatools.fetch", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a name of --list, or any with --url")
+    parser.add_argument("--list", action="store_true", help="list the known data sets")
+    parser.add_argument("--data_root", default=Config.data_root, metavar="DIR", help="where the folder goes (default: %(default)s)")
+    parser.add_argument("--url", help="address of another archive (zip, or tar: plain, gzip, bzip2, xz)")
+    parser.add_argument("--sha256", metavar="HEX", help="refuse an archive with another SHA-256")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name, known in KNOWN.items():
+            methods = "pix2pix" if known.about.startswith("pairs") else "ugatit, cyclegan"
+            print(f"{name:24}{methods:18}{known.about}{'' if known.url else ' (by hand: datatools.fetch NAME says how)'}")
+    elif options.name is None:
+        parser.error("say which data set: NAME, or --list")
+    else:
+        folder = fetch(options.name, options.data_root, options.url, options.sha256)
+        counts = [f"{part.name} {len(find_images(part)):,}" for part in sorted(folder.iterdir()) if part.is_dir()]
+        print("\n  ".join([f"{folder}: {', '.join(counts)} images; train with", *training_commands(folder)]))
 
 
 if __name__ == "__main__":

@@ -6,45 +6,26 @@ import io
 import tarfile
 import warnings
 import zipfile
-from typing import Dict, Union
+from typing import Dict, Iterable, Tuple, Union
 
-Entries = Dict[str, bytes]
+Entries = Union[Dict[str, bytes], Iterable[Tuple[object, bytes]]]
 
 
 def make_zip(entries: Entries, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Names that end with / become folders."""
+    """`entries`: names (with / at the end for folders) or ZipInfo, with contents."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, content in entries.items():
-            archive.writestr(zipfile.ZipInfo(name) if name.endswith("/") else name, content)
+    with zipfile.ZipFile(buffer, "w", compression) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile sees a repeated name
+        for name, content in entries.items() if isinstance(entries, dict) else entries:
+            archive.writestr(zipfile.ZipInfo(name) if str(name).endswith("/") else name, content)
     return buffer.getvalue()
 
 
 def make_special_zip(name: str, mode: int, content: bytes = b"/etc/passwd") -> bytes:
     """One entry with a Unix mode, behind a harmless one."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("ok.png", b"ok")
-        info = zipfile.ZipInfo(name)
-        info.create_system, info.external_attr = 3, mode << 16
-        archive.writestr(info, content)
-    return buffer.getvalue()
-
-
-def make_repeated_zip(first: str, second: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(first, b"first")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # zipfile sees a repeated name
-            archive.writestr(second, b"second")
-    return buffer.getvalue()
-
-
-def patched(archive: bytes, old: bytes, new: bytes) -> bytes:
-    """The archive with some bytes exchanged for as many others, wherever they are."""
-    assert old in archive and len(old) == len(new)
-    return archive.replace(old, new)
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, mode << 16
+    return make_zip([("ok.png", b"ok"), (info, content)])
 
 
 def encrypted_zip() -> bytes:
@@ -55,14 +36,8 @@ def encrypted_zip() -> bytes:
     return bytes(content)
 
 
-def zip_with_declared_size(size: int, content: bytes) -> bytes:
-    """An entry that says in both headers that it holds `size` bytes."""
-    archive = make_zip({"a.png": content})
-    return patched(archive, len(content).to_bytes(4, "little"), size.to_bytes(4, "little"))
-
-
-def make_tar(entries: Union[Entries, list], mode: str = "w:gz") -> bytes:
-    """`entries`: names with contents, or (TarInfo, content) pairs."""
+def make_tar(entries: Entries, mode: str = "w:gz") -> bytes:
+    """`entries`: names (with / at the end for folders) or TarInfo, with contents."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode, format=tarfile.PAX_FORMAT) as archive:
         for name, content in entries.items() if isinstance(entries, dict) else entries:
@@ -75,8 +50,8 @@ def make_tar(entries: Union[Entries, list], mode: str = "w:gz") -> bytes:
     return buffer.getvalue()
 
 
-def make_special_tar(kind: bytes, name: str = "special.png", linkname: str = "") -> bytes:
+def make_special_tar(kind: bytes, name: str = "special.png", linkname: str = "", **pax_headers: str) -> bytes:
     """One entry of another kind, between harmless ones; the last would go through it, were it a link to a folder."""
     info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, linkname
+    info.type, info.linkname, info.pax_headers = kind, linkname, pax_headers
     return make_tar([("ok.png", b"ok"), (info, b""), (f"{name}/through.png", b"evil")])

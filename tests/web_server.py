@@ -8,14 +8,13 @@ from typing import Callable, Dict, List, Optional
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Does the next thing of `server.script`, and, once that is through, serves `server.content`."""
+    """Does the next thing of `server.script`, and after the last one serves `server.content`."""
 
     def do_GET(self) -> None:
         server: WebServer = self.server
         server.requests.append(dict(self.headers.items()))
         server.paths.append(self.path)
-        behave = server.script.pop(0) if server.script else serve
-        behave(self, server)
+        (server.script.pop(0) if server.script else serve)(self, server)
 
     def start(self, status: int, **headers: object) -> None:
         self.send_response(status)
@@ -36,9 +35,9 @@ class WebServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, content: bytes = b"", etag: Optional[str] = '"one"') -> None:
+    def __init__(self, content: bytes = b"") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.etag, self.last_modified = content, etag, None
+        self.content, self.changed = content, "Wed, 01 Jan 2020 00:00:00 GMT"
         self.script: List[Behaviour] = []
         self.requests: List[Dict[str, str]] = []
         self.paths: List[str] = []
@@ -59,19 +58,17 @@ class WebServer(ThreadingHTTPServer):
 
 def serve(handler: Handler, server: WebServer, limit: Optional[int] = None, minds_if_range: bool = True) -> None:
     """What a good server does; with `limit` it breaks off after so many bytes of the body."""
-    headers = dict(ETag=server.etag, Last_Modified=server.last_modified)
-    first, whole = 0, len(server.content)
-    wanted = handler.headers.get("Range")
-    same = handler.headers.get("If-Range") in (server.etag, server.last_modified) or not minds_if_range
-    if wanted and same:
-        first = int(wanted[len("bytes=") : -1])
+    wanted, whole = handler.headers.get("Range"), len(server.content)
+    first = int(wanted[len("bytes=") : -1]) if wanted else 0
+    if wanted and (handler.headers.get("If-Range") == server.changed or not minds_if_range):
         if first >= whole:
             return handler.start(416, Content_Range=f"bytes */{whole}", Content_Length=0)
-        handler.start(206, Content_Range=f"bytes {first}-{whole - 1}/{whole}", Content_Length=whole - first, **headers)
+        place = f"bytes {first}-{whole - 1}/{whole}"
+        handler.start(206, Content_Range=place, Content_Length=whole - first, Last_Modified=server.changed)
     else:
-        handler.start(200, Content_Length=whole, **headers)
-    body = server.content[first:]
-    handler.wfile.write(body if limit is None else body[:limit])
+        first = 0
+        handler.start(200, Content_Length=whole, Last_Modified=server.changed)
+    handler.wfile.write(server.content[first:][:limit])
     return None
 
 
@@ -84,11 +81,11 @@ def careless(handler: Handler, server: WebServer) -> None:
     serve(handler, server, minds_if_range=False)
 
 
-def answer(status: int, body: bytes = b"", length: Optional[int] = None, **headers: object) -> Behaviour:
-    """A fixed answer; `length` is what the headers say, and may be a lie."""
+def answer(status: int, body: bytes = b"", **headers: object) -> Behaviour:
+    """A fixed answer."""
 
     def behave(handler: Handler, server: WebServer) -> None:
-        handler.start(status, Content_Length=len(body) if length is None else length, **headers)
+        handler.start(status, Content_Length=len(body), **headers)
         handler.wfile.write(body)
 
     return behave

@@ -87,7 +87,7 @@ class Runner:
         flags += ["--method", config.method]
         if read_json(run.test() / "test.json").get("iteration") != done:
             self.call(name, dataset, [*flags, "--phase", "test"])
-        evaluation = read_json(run.evaluation)
+        evaluation = read_json(run.evaluation())
         if evaluation.get("iteration") != done or (self.has_weights and not evaluation.get("inception_weights")):
             self.call(name, dataset, [*flags, "--phase", "evaluate"])
         print(f"{name} on {dataset}: finished, in {run.path}\n", end="", flush=True)  # one piece: two runs may print at once
