@@ -1,13 +1,13 @@
-"""Draw a data set of two domains of faces, photographs (A) and anime portraits (B), from a seed.
+"""Draw the demo set of faces: photographs (A) and anime portraits (B).
 
-Nothing is downloaded: every face is drawn from an `Identity`, a small vector of pose, shape, colours, hair and
-expression. The same identity can be drawn in both domains, so the test images are true pairs even though the training
-images are not.
+Every face is drawn from an `Identity`: pose, shape, colours, hair and expression. Both domains draw the same identity, so the test
+images are true pairs even though the training images are not. The same machine and OpenCV draw the same bytes from the same seed;
+other processors and other versions of OpenCV differ in a few pixels.
 
 python -m datatools.demo --out dataset/portraits              trainA, trainB, testA, testB
 python -m datatools.demo --out dataset/portraits --paired     train, val, test with A and B side by side
-python main.py --dataset portraits                                  draws what its method needs by itself
 python -m datatools.demo --sheet sheet.png                    only a sheet to look at
+python main.py --dataset portraits                            draws what its method needs by itself
 """
 
 from __future__ import annotations
@@ -15,252 +15,202 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import multiprocessing
+import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from command_line import OneLineParser, exit_code_of
 from dataset import DESCRIPTION
-from datatools.faces import Identity, draw_anime, draw_identity, draw_photograph, identity_of
-from utils import write_bytes, write_image
+from datatools.faces.anime import draw_anime
+from datatools.faces.identity import Identity
+from datatools.faces.photograph import draw_photograph
+from errors import ConfigError
+from utils import contact_sheet, write_bytes, write_image
 
-__all__ = [
-    "Identity",
-    "draw_anime",
-    "draw_dataset",
-    "draw_identity",
-    "draw_missing",
-    "draw_photograph",
-    "draw_sheet",
-    "identity_of",
-    "main",
-]
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
 
 NAME = "portraits"
-DRAWN_SIZE, DRAWN = 256, dict(train=400, val=16, test=64)  # the set that main.py draws by itself
-File = tuple[str, str, int]  # the path in the folder, "A", "B" or "AB", and the number of the identity
-Progress = Callable[[int, int], None]  # called with (files written, files in all)
+DRAWN, DRAWN_SIZE = dict(train=400, val=16, test=64), 256  # pictures in each part, and their side in pixels
+identity_of = Identity
+File = Tuple[str, str, int]  # the path in the set, "A", "B" or "AB", and the number of the identity
 
 
 def draw_sheet(size: int, count: int, seed: int) -> np.ndarray:
-    """Draw `count` identities in up to eight columns, each photograph above its portrait: (h, w, 3) uint8 RGB.
+    """The first `count` identities in up to eight columns, each photograph above its portrait: (h, w, 3) uint8 RGB."""
+    people = [Identity(seed, index) for index in range(count)]
+    return contact_sheet([(draw_photograph(who, size), draw_anime(who, size)) for who in people], gap=0)
 
-    Raises ValueError if `size` is below 16 or `count` below 1.
+
+def plan(train: int, val: int, test: int, paired: bool) -> List[File]:
+    """The files of a set, with as many identities in each part.
+
+    Numbers of identities never overlap: test comes first, then val, then train A, then train B. So both layouts have the same
+    test identities.
     """
-    if count < 1:
-        raise ValueError(f"a sheet needs at least one identity, not {count}")
-    columns = min(8, count)
-    sheet = np.full((2 * size * math.ceil(count / columns), size * columns, 3), 255, np.uint8)
-    for i in range(count):
-        y, x = 2 * size * (i // columns), size * (i % columns)
-        identity = identity_of(seed, i)
-        sheet[y : y + size, x : x + size] = draw_photograph(identity, size)
-        sheet[y + size : y + 2 * size, x : x + size] = draw_anime(identity, size)
-    return sheet
-
-
-def plan(train: int, val: int, test: int, paired: bool) -> list[File]:
-    """List the files of a data set.
-
-    The numbers of identities never overlap: test comes first, then val, then train A, then train B. The test
-    identities are therefore the same in both layouts.
-    """
-
-    def name(folder: str, i: int) -> str:
-        return f"{folder}/{i:05d}.png"
-
+    parts = [("testA", "A", 0, test), ("testB", "B", 0, test)]
+    parts += [("trainA", "A", test + val, train), ("trainB", "B", test + val + train, train)]
     if paired:
-        starts = {"test": (0, test), "val": (test, val), "train": (test + val, train)}
-        return [(name(part, i), "AB", start + i) for part, (start, count) in starts.items() for i in range(count)]
-    files = [(name(f"test{kind}", i), kind, i) for kind in "AB" for i in range(test)]
-    files += [(name("trainA", i), "A", test + val + i) for i in range(train)]
-    return files + [(name("trainB", i), "B", test + val + train + i) for i in range(train)]
-
-
-def draw_dataset(
-    folder: Path,
-    size: int = 256,
-    train: int = 200,
-    test: int = 64,
-    seed: int = 0,
-    paired: bool = False,
-    val: int = 16,
-    progress: Progress | None = None,
-    workers: int = 2,
-) -> None:
-    """Draw a data set into a new folder.
-
-    Unpaired: `trainA` and `trainB` hold different identities, `testA` and `testB` the same identities under
-    the same names. Paired: `train`, `val` and `test` hold A and B side by side, (size, 2 size, 3).
-
-    Args:
-        folder: the new folder; its parents are made.
-        size: side of a picture in pixels, at least 16.
-        train, test, val: pictures per folder, at least 1; `val` is used by the paired layout only.
-        seed: the set of identities, not negative.
-        paired: write the paired layout instead of the unpaired one.
-        progress: called in this thread with (files written, files in all).
-        workers: processes, at least 1; the pictures do not depend on it. With more than one, a script that calls this
-            needs the usual `if __name__ == "__main__"`.
-
-    Raises:
-        FileExistsError: `folder` exists.
-        ValueError: a number is out of range.
-        OSError: a file cannot be written. The half-drawn set is removed.
-    """
-    folder = Path(folder)
-    _check(folder, size, seed, {"train": train, "test": test, "val": val, "workers": workers})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _draft(folder) as draft:
-        _draw_files(draft, plan(train, val, test, paired), size, seed, progress, workers)
-        draft.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        draft.rename(folder)
+        parts = [("test", "AB", 0, test), ("val", "AB", test, val), ("train", "AB", test + val, train)]
+    return [(f"{part}/{i:05d}.png", domains, first + i) for part, domains, first, count in parts for i in range(count)]
 
 
 def draw_missing(folder: Path, paired: bool, workers: int = 2) -> None:
-    """Draw the parts that a paired or an unpaired method needs where they are missing, with a progress bar.
+    """Draw the parts that a paired or an unpaired method needs where they are missing; both layouts live in one folder.
 
-    Both layouts live in one folder. Nothing is added to a folder that this module has not drawn.
+    Nothing is added to a folder that this module has not drawn.
 
     Raises:
-        OSError: a file cannot be written. Half-drawn parts are removed.
+        OSError: a file cannot be written; the next call goes on with what is there.
     """
-    folder = Path(folder)
-    try:
-        size, seed = _drawn_as(folder) if folder.exists() else (DRAWN_SIZE, 0)
-    except (OSError, ValueError, KeyError, TypeError):
+    folder, size, seed = Path(folder), DRAWN_SIZE, 0
+    if folder.exists():
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            size, seed = int(description["size"]), int(description["seed"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+    draw_dataset(folder, paired, size, seed, workers=workers)
+
+
+def draw_dataset(
+    folder: Path, paired: bool = False, size: int = 0, seed: int = 0, train: int = 0, val: int = 0, test: int = 0, workers: int = 2
+) -> None:
+    """Draw the parts of a set that are not in `folder`, and say so on stdout. A part is there only when it is whole.
+
+    Unfinished parts wait in a hidden folder beside `folder`; the same call goes on with them, another call discards them.
+
+    Args:
+        paired: `train`, `val`, `test` with A and B side by side (size, 2 size, 3), instead of `trainA`, `trainB` with different
+            identities and `testA`, `testB` with the same.
+        size: side of a picture in pixels, at least 16; here and below 0 stands for what the demo set has.
+        seed: of the identities, not negative.
+        train, val, test: pictures in each part.
+        workers: processes; the pictures do not depend on it. With more than one, a script that calls this needs the usual
+            `if __name__ == "__main__"`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    folder, size = Path(folder), size or DRAWN_SIZE
+    counts = {"train": train or DRAWN["train"], "val": val or DRAWN["val"], "test": test or DRAWN["test"]}
+
+    def missing() -> List[File]:
+        return [file for file in plan(**counts, paired=paired) if not (folder / file[0]).parent.is_dir()]
+
+    if not missing():
         return
-    files = [file for file in plan(**DRAWN, paired=paired) if not (folder / _part(file)).is_dir()]
-    if not files:
-        return
-    print(f"drawing the demo set, {len(files)} pictures, into {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=len(files), unit="image", dynamic_ncols=True, disable=None)
-    with bar, _draft(folder) as draft:
-        _draw_files(draft, files, size, seed, lambda done, _: bar.update(done - bar.n), workers)
-        folder.mkdir(exist_ok=True)
-        (draft / DESCRIPTION).replace(folder / DESCRIPTION)
-        for part in sorted({_part(file) for file in files}):
-            if not (folder / part).is_dir():  # another process may have drawn it meanwhile
-                (draft / part).rename(folder / part)
-
-
-def _drawn_as(folder: Path) -> tuple[int, int]:
-    """Size and seed of a set that this module has drawn. Raises OSError, ValueError, KeyError or TypeError for any other folder."""
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    return int(description["size"]), int(description["seed"])
-
-
-def _part(file: File) -> str:
-    """The folder of a file of a plan, such as trainA."""
-    return file[0].split("/")[0]
+    with _alone(folder.parent):
+        files = missing()  # another process may have drawn them meanwhile
+        if files:
+            draft = folder.with_name(f".{folder.name}.draft")
+            _draw_into(draft, files, size, seed, workers, f"drawing the demo set, {len(files)} pictures, into {folder}")
+            folder.mkdir(exist_ok=True)
+            for path in [draft / DESCRIPTION, *{(draft / file[0]).parent for file in files}]:
+                path.rename(folder / path.name)
+            shutil.rmtree(draft)
 
 
 @contextlib.contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, removed where it is still there at the end, also after Ctrl-C."""
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for other processes that draw in `folder`. Without locks, two draw the same bytes, and the first one's stay."""
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        yield draft
+        if fcntl:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
+        if fcntl:
+            os.close(descriptor)
+
+
+def _draw_into(draft: Path, files: List[File], size: int, seed: int, workers: int, message: str) -> None:
+    """Draw the files of a plan that are not in the draft yet; a draft of another plan is discarded."""
+    made_for, plan_file = json.dumps([size, seed, files]), draft / "plan.json"
+    if not plan_file.is_file() or plan_file.read_text() != made_for:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _check(folder: Path, size: int, seed: int, counts: dict[str, int]) -> None:
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; remove it or choose another folder")
-    if size < 16:
-        raise ValueError(f"size must be at least 16 pixels, not {size}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, not {seed}")
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")
-
-
-def _draw_file(root: Path, file: File, size: int, seed: int) -> None:
-    path, kind, index = file
-    identity = identity_of(seed, index)
-    views = [draw_photograph(identity, size)] if "A" in kind else []
-    if "B" in kind:
-        views.append(draw_anime(identity, size))
-    write_image(root / path, np.hstack(views))
-
-
-def _draw_files(root: Path, files: list[File], size: int, seed: int, progress: Progress | None, workers: int) -> None:
-    """Draw and write every file of a plan, in this process if one worker is asked for."""
-    for name in {_part(file) for file in files}:
-        (root / name).mkdir()
-    # testA and testB show the same identities: true counterparts, which the test phase then measures against.
-    write_bytes(root / DESCRIPTION, (json.dumps({"test_pairs": True, "size": size, "seed": seed}) + "\n").encode())
-    job = partial(_draw_file, root, size=size, seed=seed)
-    if workers == 1:
-        _count(map(job, files), len(files), progress)
-        return
-    # Processes, because most of the time goes into short calls between which Python holds its lock; spawned ones,
-    # because a fork of a process in which OpenCV has started threads may hang; one thread in each, as cores are busy.
+        write_bytes(draft / DESCRIPTION, (json.dumps({"test_pairs": True, "size": size, "seed": seed}) + "\n").encode())
+        write_bytes(plan_file, made_for.encode())
+    for unfinished in draft.rglob(".*.part"):
+        unfinished.unlink()
+    left = [file for file in files if not (draft / file[0]).is_file()]
+    print(message + (f", {len(files) - len(left)} of them are there" if len(left) < len(files) else ""), flush=True)
+    spoken, job = time.monotonic(), partial(_draw_file, draft, size, seed)
+    bar = tqdm(total=len(files), initial=len(files) - len(left), unit="image", dynamic_ncols=True, disable=None)
+    # Processes, because Python holds its lock between many short calls; spawned, because a fork of a process in which OpenCV has
+    # started threads may hang; one thread in each, as the cores are busy.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+    pool = ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) if workers > 1 else None
     try:
-        _count(pool.map(job, files, chunksize=4), len(files), progress)
+        for _ in pool.map(job, left, chunksize=4) if pool else map(job, left):
+            bar.update()
+            if bar.disable and time.monotonic() - spoken > 5:
+                spoken = time.monotonic()
+                print(f"{sum((draft / file[0]).is_file() for file in files)} of {len(files)} pictures", flush=True)
     finally:
-        # After an error or Ctrl-C nothing more shall be drawn, and nothing be written once the folder is removed.
-        pool.shutdown(wait=True, cancel_futures=True)
+        bar.close()
+        if pool:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _count(results: Iterator[None], total: int, progress: Progress | None) -> None:
-    for done, _ in enumerate(results, 1):
-        if progress:
-            progress(done, total)
+def _draw_file(root: Path, size: int, seed: int, file: File) -> None:
+    path, domains, index = file
+    views = [{"A": draw_photograph, "B": draw_anime}[domain](Identity(seed, index), size) for domain in domains]
+    try:
+        write_image(root / path, np.hstack(views))
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(root / path)) from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Draw a demo data set: photographs (A) and anime portraits (B).")
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line; returns its exit code."""
+    return exit_code_of(lambda: _run(argv), "--out and --sheet", "stopped; the same command goes on")
+
+
+def _run(argv: Optional[Sequence[str]]) -> None:
+    parser = OneLineParser("python -m datatools.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the data set")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw a sheet of 16 identities to look at")
-    parser.add_argument("--size", type=int, default=256, help="side of a picture in pixels (default %(default)s)")
-    parser.add_argument("--train", type=int, default=200, help="training pictures per domain (default %(default)s)")
-    parser.add_argument("--test", type=int, default=64, help="test pictures per domain (default %(default)s)")
-    parser.add_argument("--val", type=int, default=16, help="validation pairs, with --paired (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="names the set of faces (default %(default)s)")
-    parser.add_argument("--paired", action="store_true", help="write A|B side by side into train, val and test")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default %(default)s)")
-    return parser
+    parser.add_argument("--paired", action="store_true", help="A|B side by side in train, val and test")
+    for name, default, lowest, text in (
+        ("size", DRAWN_SIZE, 16, "side of a picture in pixels"),
+        ("seed", 0, 0, "names the set of faces"),
+        ("train", DRAWN["train"], 1, "training pictures per domain"),
+        ("val", DRAWN["val"], 1, "validation pairs, with --paired"),
+        ("test", DRAWN["test"], 1, "test pictures per domain"),
+        ("workers", 2, 1, "processes"),
+    ):
+        parser.add_argument(f"--{name}", type=partial(_at_least, lowest), default=default, help=f"{text} (default: {default})")
+    args = vars(parser.parse_args(argv))
+    folder, sheet = args.pop("out"), args.pop("sheet")
+    if folder is None and sheet is None:
+        raise ConfigError("say where to draw: --out DIR or --sheet FILE.png")
+    if folder is not None and folder.exists():
+        raise ConfigError(f"--out: {folder} exists already; remove it or choose another folder")
+    if sheet is not None:
+        write_image(sheet, draw_sheet(args["size"], 16, args["seed"]))
+    if folder is not None:
+        draw_dataset(folder, **args)
 
 
-def _show_progress(done: int, total: int) -> None:
-    if done % 20 == 0 or done == total:
-        print(f"\r{done}/{total} files", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 after one line on stderr if the user asked for something impossible."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    try:
-        if args.out is None and args.sheet is None:
-            raise ValueError("say where to draw: --out DIR or --sheet FILE.png")
-        if args.sheet is not None:
-            if args.seed < 0:
-                raise ValueError(f"seed must not be negative, not {args.seed}")
-            write_image(args.sheet, draw_sheet(args.size, 16, args.seed))
-        if args.out is not None:
-            counts = {"train": args.train, "test": args.test, "val": args.val}
-            options = {"size": args.size, "seed": args.seed, "paired": args.paired, "workers": args.workers}
-            draw_dataset(args.out, progress=_show_progress, **counts, **options)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def _at_least(lowest: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < lowest:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least {lowest}, not {text}")
+    return int(text)
 
 
 if __name__ == "__main__":
