@@ -10,28 +10,28 @@ import numpy as np
 from . import shapes
 from .canvas import Head, curve, ellipse, mix
 from .identity import Identity
-from .shapes import ANIME, ink
+from .shapes import ink, shadow
 
 
 def draw_anime(who: Identity, size: int) -> np.ndarray:
     """Draw an identity as an anime portrait: (size, size, 3) uint8 RGB. Raises ValueError where `size` is below 16."""
-    head, (skin, hair, iris) = Head(who, size), who.colours(drawn=True)
+    head, (skin, hair, iris) = Head(who, size, drawn=True), who.colours(drawn=True)
     shapes.paint_background(head, (0.42, 0.88), (0.2, 1.0), 0)
     sheets = shapes.hair_sheets(who, 0.07)
     back, front = ([lock for sheet in sheets if sheet.back == there for lock in _cut(head, sheet)] for there in (True, False))
     if back:
-        _paint_hair(head, back, hair * ANIME.shadow[0])
-    shapes.paint_body(head, ANIME, skin)
+        _paint_hair(head, back, shadow(hair))
+    shapes.paint_body(head, skin)
     # The face has two shades: its side that is turned from the light, and the shadow of the hair.
     side = curve([(0.47, -0.5), (0.58, 0.05), (0.44, 0.5), (0.10, 0.80), (0.1, 1.1), (1.2, 1.0), (1.2, -0.5)], 50, True)
     shades = [head.at(side * (-who.light, 1)), [lock + np.array((-0.03 * who.light, 0.085)) * head.unit for lock in front]]
-    mask = shapes.paint_part(head, ANIME, shapes.face_outline(head, ANIME), skin, shades)
+    mask = shapes.paint_part(head, shapes.face_outline(head), skin, shades)
     for side in (-1, 1):
         head.fill(head.at(ellipse(0.45 * side, 0.46, 0.13, 0.065)), (0.98, 0.42, 0.42), 0.3 + 0.15 * who.smile, 0.045, mask)
-        shapes.paint_eye(head, ANIME, side, iris, ink(hair) * 0.75, ink(hair))
+        shapes.paint_eye(head, side, iris, ink(hair) * 0.75, ink(hair))
     nose = curve([(0.035, 0.40), (0.055, 0.47), (0.0, 0.475)], 10) * (-who.light, 1)
     head.stroke(head.at(nose, 0.10), 0.018, ink(skin), 0.9, taper=(0, 0.4))
-    shapes.paint_mouth(head, ANIME, ink(skin), skin, 0)
+    shapes.paint_mouth(head, ink(skin), skin, 0)
     mask = _paint_hair(head, front, hair)
     head.fill(shapes.ring_of_light(head, 0.12), mix(hair, (1, 1, 1), 0.6), 0.85, clip=mask)
     return head.print()
@@ -50,7 +50,7 @@ def _cut(head: Head, sheet: shapes.Sheet) -> List[np.ndarray]:
 
 def _paint_hair(head: Head, locks: List[np.ndarray], colour: np.ndarray) -> np.ndarray:
     """One layer of hair: flat colour, one shadow tone, and ink between the locks; returns its mask (side, side)."""
-    mask, light, dark_colour = shapes.paint_part(head, ANIME, locks, colour), head.who.light, colour * ANIME.shadow[0]
+    mask, light, dark_colour = shapes.paint_part(head, locks, colour), head.who.light, shadow(colour)
     shift = np.array([[1, 0, 0.13 * light * head.unit], [0, 1, -0.07 * head.unit]])
     head.blend(mask * (1 - cv2.warpAffine(mask, shift, mask.shape)), dark_colour)
     for lock in locks:

@@ -55,11 +55,12 @@ def soften(image: np.ndarray, sigma: float) -> np.ndarray:
 class Head:
     """A canvas (side, side, 3) with the projection of one identity. Raises ValueError where a picture of `size` is too small."""
 
-    def __init__(self, who: Identity, size: int) -> None:
+    def __init__(self, who: Identity, size: int, drawn: bool) -> None:
         if size < 16:
             raise ValueError(f"size must be at least 16 pixels, not {size}")
-        self.who, self.side = who, 2 * size
+        self.who, self.side, self.drawn = who, 2 * size, drawn
         self.unit = who.scale * self.side  # pixels in one face unit
+        self.blur = 0 if drawn else 0.005  # of every edge
         self.image = np.zeros((self.side, self.side, 3), np.float32)
         self.rng = np.random.default_rng(who.noise_seed)
 

@@ -35,7 +35,7 @@ class Identity:
         self.masculine = rng.beta(0.45, 0.45)  # 0 .. 1: jaw, brows, lashes, neck
         self.skin = rng.beta(0.9, 1.3)  # 0 .. 1: fair .. dark
         self.jaw, self.brow = rng.uniform(-1, 1, 2)  # narrow .. broad, frowning .. raised
-        self.hair_style = "short" if self.masculine > 0.6 else rng.choice(("long", "bob", "short", "ponytail", "bun", "twintails"))
+        self.hair_style = "short" if self.masculine > 0.6 else rng.choice(("long", "bob", "short", "ponytail", "twintails"))
         self.fringe = rng.choice(("none", "straight", "swept", "curtain"))
         self.hair_colour, self.eye_colour = rng.integers((len(HAIR_COLOURS), len(EYE_COLOURS)))
         self.part = rng.choice((-1, 1)) * rng.uniform(0.3, 1)  # x of the parting, and the side to which things lean

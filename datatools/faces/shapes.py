@@ -1,8 +1,9 @@
-"""What both domains draw along the same lines: the sheets of the hair, and the features in two proportions. In face units."""
+"""What both domains draw along the same lines: the sheets of the hair, and the features in two proportions. In face units.
+
+Where proportions differ, those of the photograph stand first, those of the drawing second."""
 
 from __future__ import annotations
 
-from collections import namedtuple
 from colorsys import hsv_to_rgb
 from typing import List, NamedTuple, Sequence
 
@@ -11,27 +12,16 @@ import numpy as np
 from .canvas import Head, Shape, curve, ellipse, mirrored, mix
 from .identity import Identity
 
-# Hair gathered behind the head: a path with its half widths, and how many locks it has.
-TAILS = {
-    "ponytail": (((0.30, -0.80), (0.95, -1.02), (1.20, -0.35), (1.08, 0.35), (1.16, 0.95)), (0.08, 0.17, 0.26, 0.24, 0.10), 3),
-    "twintails": (((0.66, -0.25), (0.98, -0.12), (1.08, 0.45), (0.96, 1.05), (1.02, 1.5)), (0.06, 0.15, 0.21, 0.20, 0.08), 3),
-    "bun": (((0.05, -0.85), (0.13, -1.06), (0.21, -1.25), (0.28, -1.43), (0.30, -1.50)), (0.16, 0.24, 0.31, 0.22, 0.02), 0),
-}
-# The sweeps of a fringe, each from x at the parting to x at the temple, and how many locks it has.
+# Hair gathered behind the head: x, y and half width along it.
+TAIL = np.array([(0.5, -0.8, 0.08), (0.95, -0.92, 0.17), (1.18, -0.35, 0.26), (1.08, 0.35, 0.24), (1.14, 1.0, 0.10)])
+# Sweeps of a fringe, each from x at the parting to x at the temple, and how many locks it has.
 SWEEPS = {"swept": ((0.40, -0.66, 5), (0.36, 0.70, 2)), "curtain": ((0.08, -0.7, 3), (0.08, 0.7, 3))}
 
-# Half of the face's outline from the chin to the crown; the width of the neck; of the eye x, y, half width and half height; the
-# iris in those; the width of the lashes; of the brow x, y and width; of the mouth y, half width and opening; ink or none around
-# every part, and the blur of its edge; the tone, strength and blur of shadows on it.
-Style = namedtuple("Style", "face neck eye iris lash brow mouth ink blur shadow")
-PHOTO = Style(
-    ((0, 1.02), (0.19, 0.985), (0.40, 0.82), (0.57, 0.52), (0.64, 0.16), (0.66, -0.2), (0.61, -0.6), (0, -0.98)), 0.34,
-    (0.295, 0, 0.132, 0.066), (0.45, 0.92), 0.028, (0.31, -0.22, 0.06), (0.625, 0.205, 0.085), False, 0.005, ((0.4, 0.3, 0.27), 0.5, 0.09),
-)  # fmt: skip
-ANIME = Style(
-    ((0, 0.90), (0.13, 0.86), (0.42, 0.645), (0.635, 0.34), (0.69, 0), (0.69, -0.4), (0.52, -0.85), (0, -1)), 0.24,
-    (0.35, 0.16, 0.21, 0.225), (0.62, 0.86), 0.07, (0.36, -0.28, 0.045), (0.685, 0.11, 0.17), True, 0, ((0.80, 0.70, 0.80), 1, 0),
-)  # fmt: skip
+# Half of the outline of the face, from the chin to the crown.
+FACE = (
+    [(0, 1.02), (0.19, 0.985), (0.40, 0.82), (0.57, 0.52), (0.64, 0.16), (0.66, -0.2), (0.61, -0.6), (0, -0.98)],
+    [(0, 0.90), (0.13, 0.86), (0.42, 0.645), (0.635, 0.34), (0.69, 0), (0.69, -0.4), (0.52, -0.85), (0, -1)],
+)
 EAR = curve([(0.62, -0.12), (0.70, -0.20), (0.765, -0.12), (0.75, 0.06), (0.66, 0.27), (0.60, 0.2)], 30, True)
 
 
@@ -63,26 +53,21 @@ def hair_sheets(who: Identity, puff: float) -> List[Sheet]:
     if low:
         half = np.array([(0.5, -0.95), (0.88, -0.3), (0.96, 0.3), (0.95, low)]) * (0.88 + v, 1)
         sheets.append(between(half * (-1, 1), half, 6, back=True))
-    for s in (-side, side)[style != "twintails" :] if style in TAILS else ():
-        path = np.array(TAILS[style][0]) * (s, 1)
-        normal = np.gradient(path, axis=0)[:, ::-1] * (-1, 1)
-        normal *= (TAILS[style][1] / np.linalg.norm(normal, axis=1))[:, None]
-        sheets.append(between(path - normal, path + normal, TAILS[style][2], back=True))
+    for s in {"ponytail": [side], "twintails": [-1, 1]}.get(style, []):
+        path, normal = TAIL[:, :2] * (s, 1), np.gradient(TAIL[:, :2] * (s, 1), axis=0)[:, ::-1] * (-1, 1)
+        normal *= (TAIL[:, 2] / np.linalg.norm(normal, axis=1))[:, None]
+        sheets.append(between(path - normal, path + normal, 3, back=True))
     # The cap runs from the hairline to the silhouette, and ends in a point before each ear.
     a = np.linspace(-1.62, 1.62, 13)
     x, y = np.sin(a), -np.cos(a)
     roots = np.stack([0.62 * x, -0.02 - (0.62 - puff) * (-y).clip(0) ** 0.8 - 0.07 * np.sin(2 * a) ** 2], 1)
     outer = mix(np.stack([(0.70 + 0.6 * v) * x, (0.97 + v) * y - 0.05], 1), roots, (np.abs(a) / 1.62)[:, None] ** 7)
     sheets.append(Sheet(np.stack([roots, mix(roots, outer, 0.55) + (0.04 * who.part, 0), outer], 1), 0))
-    for s in (-1, 1):
-        if low:  # the sides of parted hair, which fall past the temples
-            p = 0.42 * who.part
-            inner = [(p, -0.66), (mix(p, s * 0.62, 0.6), -0.56), (s * 0.64, -0.16), (s * 0.67, low / 2), (s * 0.58, low)]
-            outer = [(p, -0.96 - v), (s * 0.54, -0.86 - v), (s * (0.8 + v), -0.3), (s * (0.86 + v), low / 2), (s * (0.84 + v), low)]
-            sheets.append(between(inner, outer, 3))
-        else:  # a wisp in front of each ear
-            wisp = np.array([[(0.56, -0.42), (0.625, -0.16), (0.675, 0.3)], [(0.66, -0.5), (0.695, -0.16), (0.675, 0.3)]])
-            sheets.append(between(*wisp * (s * (1 + puff), 1), 1))
+    for s in (-1, 1) if low else ():  # the sides of parted hair, which fall past the temples
+        p = 0.42 * who.part
+        inner = [(p, -0.66), (mix(p, s * 0.62, 0.6), -0.56), (s * 0.64, -0.16), (s * 0.67, low / 2), (s * 0.58, low)]
+        outer = [(p, -0.96 - v), (s * 0.54, -0.86 - v), (s * (0.8 + v), -0.3), (s * (0.86 + v), low / 2), (s * (0.84 + v), low)]
+        sheets.append(between(inner, outer, 3))
     if style == "short":  # brushed up from the forehead and to one side
         lean = -0.24 * who.part * y
         tips = np.stack([0.70 * x + lean, (1.0 + 1.3 * v + 0.15 * v * x * who.part) * y - 0.08], 1)
@@ -110,15 +95,21 @@ def ink(colour: np.ndarray) -> np.ndarray:
     return mix(np.square(colour) * 0.35, (0.16, 0.09, 0.14), 0.55)
 
 
-def paint_part(head: Head, style: Style, shape: Shape, colour: np.ndarray, shades: Sequence[Shape] = ()) -> np.ndarray:
-    """Paint a part of the person with shades on it; returns its mask (side, side)."""
-    tone, strength, blur = style.shadow
-    if style.ink:
+def shadow(colour: np.ndarray) -> np.ndarray:
+    """The one shadow tone of a flat colour: darker, and towards violet."""
+    return colour * (0.80, 0.70, 0.80)
+
+
+def paint_part(head: Head, shape: Shape, colour: np.ndarray, shades: Sequence[Shape] = ()) -> np.ndarray:
+    """Paint a part of the person with soft or flat shades on it; returns its mask (side, side)."""
+    if head.drawn:
         head.fill(shape, ink(colour), outline=0.022)
-    head.fill(shape, colour, blur=style.blur)
-    mask = head.mask(shape, style.blur)
+    head.fill(shape, colour, blur=head.blur)
+    mask = head.mask(shape, head.blur)
     for shade in shades:
-        head.fill(shade, colour * tone, strength, blur, mask)
+        head.fill(
+            shade, shadow(colour) if head.drawn else colour * (0.4, 0.3, 0.27), 1 if head.drawn else 0.5, 18 * head.blur, mask
+        )
     return mask
 
 
@@ -135,35 +126,36 @@ def paint_background(head: Head, low: Sequence[float], high: Sequence[float], bl
     head.fill(shapes, (1, 1, 1), 0.3, blur)
 
 
-def face_outline(head: Head, style: Style) -> np.ndarray:
+def face_outline(head: Head) -> np.ndarray:
     """The outline of the face, in pixels."""
-    outline = mirrored(style.face, 50)
+    outline = mirrored(FACE[head.drawn], 50)
     outline[:, 0] *= 1 + (0.07 * head.who.jaw + 0.12 * head.who.masculine - 0.05) * outline[:, 1].clip(0, 1)
     return head.at(outline)
 
 
-def paint_body(head: Head, style: Style, skin: np.ndarray) -> None:
+def paint_body(head: Head, skin: np.ndarray) -> None:
     """Neck, clothes and ears."""
     who = head.who
-    neck, wide = style.neck + 0.06 * who.masculine, 0.5 + 2 * style.neck + 0.2 * who.masculine
+    neck = (0.34, 0.24)[head.drawn] + 0.06 * who.masculine
+    wide = 0.5 + 2 * neck + 0.1 * who.masculine
     bare = mirrored([(neck, 0.5), (neck, 0.95), (neck * 1.06, 1.1), (neck * 1.6, 1.27), (neck * 1.75, 1.5), (0.3, 2.4)], 24)
     top, edge = 1.02 + 0.28 * who.neckline, neck * (1.04 + 0.36 * who.neckline)
     cloth = [(0, top + 0.04 + 0.3 * who.neckline), (edge * 0.6, top + 0.03 + 0.2 * who.neckline), (edge, top)]
     cloth += [(edge * 1.3, top + 0.04), (wide * 0.72, 1.42), (wide, 1.60), (wide * 1.12, 2.0), (wide * 1.1, 2.6)]
-    chin = face_outline(head, style) + np.array((-0.07 * who.light, 0.16)) * head.unit
+    chin = face_outline(head) + np.array((-0.07 * who.light, 0.16)) * head.unit
     side = head.body(curve([(0.15, 2.6), (0.5, 1.75), (0.6, 1.36), (1.8, 1.2), (1.8, 2.6)], 30, True) * (-who.light, 1))
     colour = np.array(hsv_to_rgb(who.outfit_hue, 0.62 - 0.45 * who.outfit_value, 0.25 + 0.6 * who.outfit_value))
-    paint_part(head, style, head.body(bare), skin, [chin])
-    paint_part(head, style, head.body(mirrored(cloth, 40)), colour, [chin, side])
+    paint_part(head, head.body(bare), skin, [chin])
+    paint_part(head, head.body(mirrored(cloth, 40)), colour, [chin, side])
     head.stroke(head.body(np.roll(mirrored(cloth, 40), 15, 0)[:30] + (0, 0.08)), 0.02, colour * 0.4, 0.7, taper=(1, 1))
     for s in (-1, 1):
-        ear, hollow = (head.at((shape + (0, 0.8 * style.eye[1])) * (s, 1)) for shape in (EAR, ellipse(0.7, 0.03, 0.03, 0.12)))
-        paint_part(head, style, ear, skin, [hollow])
+        ear, hollow = (head.at((shape + (0, 0.12 * head.drawn)) * (s, 1)) for shape in (EAR, ellipse(0.7, 0.03, 0.03, 0.12)))
+        paint_part(head, ear, skin, [hollow])
 
 
-def paint_eye(head: Head, style: Style, side: int, iris: np.ndarray, lash: np.ndarray, brow: np.ndarray) -> None:
+def paint_eye(head: Head, side: int, iris: np.ndarray, lash: np.ndarray, brow: np.ndarray) -> None:
     """White, iris, pupil, the shadow of the lid, a highlight, lashes, the fold above, and the eyebrow."""
-    who, (x, y, w, h), blur = head.who, style.eye, style.blur
+    who, blur, (x, y, w, h) = head.who, head.blur, ((0.295, 0, 0.132, 0.066), (0.35, 0.16, 0.21, 0.225))[head.drawn]
     h *= 1 - 0.2 * who.masculine
 
     def eye(points: np.ndarray) -> np.ndarray:  # u from the nose to the temple, v down
@@ -175,7 +167,7 @@ def paint_eye(head: Head, style: Style, side: int, iris: np.ndarray, lash: np.nd
     shape = eye(np.concatenate([upper, lower]))
     inside = head.mask(shape)
     head.fill(shape, mix((1, 0.99, 0.98), lash, 30 * blur), blur=blur)
-    u, (rx, ry) = 0.25 * who.gaze * side + 0.1 * who.yaw * side, style.iris
+    u, (rx, ry) = (0.25 * who.gaze + 0.1 * who.yaw) * side, ((0.45, 0.92), (0.62, 0.86))[head.drawn]
     head.fill(eye(ellipse(u, 0, rx, ry)), iris**2 * 0.3, 1, blur, inside)
     head.fill(eye(ellipse(u, 0, rx * 0.88, ry * 0.9)), iris * 0.9, 1, blur, inside)
     head.fill(eye(ellipse(u, 0.45 * ry, rx * 0.7, ry * 0.48)), mix(iris, (1, 1, 1), 0.35), 0.8, 0.01, inside)
@@ -183,17 +175,17 @@ def paint_eye(head: Head, style: Style, side: int, iris: np.ndarray, lash: np.nd
     head.fill(eye(np.concatenate([upper, upper[::-1] + (0, 0.45)])), iris * 0.2, 0.45, blur, inside)
     head.fill(eye(ellipse(u + 0.38 * rx * who.light * side, -0.36, 0.3 * rx, 0.24)), (1, 1, 1), 0.95, blur)
     line = upper if who.masculine > 0.5 else np.concatenate([upper[:-1], [(1.04, -0.12), (1.28, -0.28)]])
-    head.stroke(eye(line - (0, 0.04)), style.lash * (1 - 0.3 * who.masculine), lash, 1, blur, (0.15, 0.4))
+    head.stroke(eye(line - (0, 0.04)), (0.028, 0.07)[head.drawn] * (1 - 0.3 * who.masculine), lash, 1, blur, (0.15, 0.4))
     for fold in (lower[2:-2] + (0, 0.03), upper[4:21] - (0, 0.018 / h + 0.14)):
         head.stroke(eye(fold), 0.018, lash, 0.6, blur)
-    (x, y, width), raised = style.brow, 0.04 * who.brow
+    raised, (x, y, width) = 0.04 * who.brow, ((0.31, -0.22, 0.06), (0.36, -0.28, 0.045))[head.drawn]
     line = curve([(x - 0.19, y + 0.045 + raised), (x, y - raised), (x + 0.19, y + 0.055 - 0.5 * raised)], 20) * (side, 1)
     head.stroke(head.at(line), width * (0.7 + 0.7 * who.masculine), brow, 0.9, 2 * blur, (0.6, 0))
 
 
-def paint_mouth(head: Head, style: Style, dark: np.ndarray, lips: np.ndarray, full: float) -> None:
+def paint_mouth(head: Head, dark: np.ndarray, lips: np.ndarray, full: float) -> None:
     """A mouth, open with teeth or closed, with lips of the height `full`."""
-    who, (y, w, gape) = head.who, style.mouth
+    who, (y, w, gape) = head.who, ((0.625, 0.205, 0.085), (0.685, 0.11, 0.17))[head.drawn]
     w, c, gape = w * (1 + 0.35 * max(0, who.smile)), -0.05 * who.smile, gape * who.mouth_open
     line = curve([(-w, c), (-0.45 * w, 0.15 * c), (0, 0.01), (0.45 * w, 0.15 * c), (w, c)], 30) + (0, y)
     swell = np.outer(np.sin(np.linspace(0, np.pi, 30)).clip(0) ** 0.7, (0, 1))
@@ -204,6 +196,6 @@ def paint_mouth(head: Head, style: Style, dark: np.ndarray, lips: np.ndarray, fu
         (line - full * swell, line, lips * 0.8),
         (below, below + 1.4 * full * swell, lips),
     ):
-        head.fill(head.at(np.concatenate([first, second[::-1]]), 0.04), colour, 0.8, style.blur)
+        head.fill(head.at(np.concatenate([first, second[::-1]]), 0.04), colour, 0.8, head.blur)
     for edge, alpha in ((line, 0.9), (below, 0.3 if full else 0.9)):
-        head.stroke(head.at(edge, 0.04), 0.02, dark, alpha, style.blur, (0.4, 0.4))
+        head.stroke(head.at(edge, 0.04), 0.02, dark, alpha, head.blur, (0.4, 0.4))
