@@ -1,216 +1,181 @@
-"""Draw the demo set of faces: photographs (A) and anime portraits (B).
+"""Draw the demo set of faces: photographs (A) and anime portraits (B) of the same drawn people.
 
-Every face is drawn from an `Identity`: pose, shape, colours, hair and expression. Both domains draw the same identity, so the test
-images are true pairs even though the training images are not. The same machine and OpenCV draw the same bytes from the same seed;
-other processors and other versions of OpenCV differ in a few pixels.
+The test images are true pairs, the training images are not. The same machine and OpenCV draw the same bytes from the same seed;
+other processors and versions of OpenCV differ in a few pixels. `python main.py --dataset portraits` draws what its method needs.
 
 python -m datatools.demo --out dataset/portraits              trainA, trainB, testA, testB
 python -m datatools.demo --out dataset/portraits --paired     train, val, test with A and B side by side
 python -m datatools.demo --sheet sheet.png                    only a sheet to look at
-python main.py --dataset portraits                            draws what its method needs by itself
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from command_line import OneLineParser, exit_code_of
 from dataset import DESCRIPTION
-from datatools.faces.anime import draw_anime
+from datatools.faces.domains import draw_anime, draw_photograph
 from datatools.faces.identity import Identity
-from datatools.faces.photograph import draw_photograph
 from errors import ConfigError
 from utils import contact_sheet, write_bytes, write_image
 
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
-
 NAME = "portraits"
-DRAWN, DRAWN_SIZE = dict(train=400, val=16, test=64), 256  # pictures in each part, and their side in pixels
+DRAWN = dict(size=256, train=400, val=16, test=64)  # side of a picture in pixels, pictures in each part
 identity_of = Identity
-File = Tuple[str, str, int]  # the path in the set, "A", "B" or "AB", and the number of the identity
 
 
 def draw_sheet(size: int, count: int, seed: int) -> np.ndarray:
     """The first `count` identities in up to eight columns, each photograph above its portrait: (h, w, 3) uint8 RGB."""
-    people = [Identity(seed, index) for index in range(count)]
+    people = (Identity(seed, index) for index in range(count))
     return contact_sheet([(draw_photograph(who, size), draw_anime(who, size)) for who in people], gap=0)
 
 
-def plan(train: int, val: int, test: int, paired: bool) -> List[File]:
-    """The files of a set, with as many identities in each part.
-
-    Numbers of identities never overlap: test comes first, then val, then train A, then train B. So both layouts have the same
-    test identities.
-    """
-    parts = [("testA", "A", 0, test), ("testB", "B", 0, test)]
-    parts += [("trainA", "A", test + val, train), ("trainB", "B", test + val + train, train)]
+def plan(train: int, val: int, test: int, paired: bool) -> List[Tuple[str, str, range]]:
+    """The name, the domains and the identities of each part. Both layouts have the same test identities, and none twice."""
+    spans = {"test": range(test), "val": range(test, test + val), "train": range(test + val, test + val + train)}
     if paired:
-        parts = [("test", "AB", 0, test), ("val", "AB", test, val), ("train", "AB", test + val, train)]
-    return [(f"{part}/{i:05d}.png", domains, first + i) for part, domains, first, count in parts for i in range(count)]
+        return [(part, "AB", people) for part, people in spans.items()]
+    spans = {"A": spans["train"], "B": range(test + val + train, test + val + 2 * train)}
+    return [(f"test{domain}", domain, range(test)) for domain in "AB"] + [
+        (f"train{domain}", domain, spans[domain]) for domain in "AB"
+    ]
+
+
+def drawn_as(folder: Path) -> Optional[Dict[str, int]]:
+    """Size and seed of a set that this module has drawn, {} where there is nothing yet, None for a folder of somebody else."""
+    if not any(folder.glob("[!.]*")):
+        return {}
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return {name: int(description[name]) for name in ("size", "seed")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def draw_missing(folder: Path, paired: bool, workers: int = 2) -> None:
-    """Draw the parts that a paired or an unpaired method needs where they are missing; both layouts live in one folder.
+    """Draw the parts that a paired or an unpaired method needs, where they are missing; both layouts live in one folder.
 
-    Nothing is added to a folder that this module has not drawn.
-
-    Raises:
-        OSError: a file cannot be written; the next call goes on with what is there.
+    Nothing is added to a folder that this module has not drawn. Raises OSError where a file cannot be written.
     """
-    folder, size, seed = Path(folder), DRAWN_SIZE, 0
-    if folder.exists():
-        try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            size, seed = int(description["size"]), int(description["seed"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-    draw_dataset(folder, paired, size, seed, workers=workers)
+    known = drawn_as(Path(folder))
+    if known is not None:
+        draw_dataset(folder, paired, workers=workers, **known)
 
 
-def draw_dataset(
-    folder: Path, paired: bool = False, size: int = 0, seed: int = 0, train: int = 0, val: int = 0, test: int = 0, workers: int = 2
-) -> None:
-    """Draw the parts of a set that are not in `folder`, and say so on stdout. A part is there only when it is whole.
+def draw_dataset(folder: Path, paired: bool = False, seed: int = 0, workers: int = 2, **numbers: int) -> None:
+    """Draw the parts of a set that `folder` lacks. A part is there only when it is whole.
 
-    Unfinished parts wait in a hidden folder beside `folder`; the same call goes on with them, another call discards them.
+    Until then its pictures wait in a hidden folder, and the same call goes on with them; a call for other identities discards them.
 
     Args:
-        paired: `train`, `val`, `test` with A and B side by side (size, 2 size, 3), instead of `trainA`, `trainB` with different
-            identities and `testA`, `testB` with the same.
-        size: side of a picture in pixels, at least 16; here and below 0 stands for what the demo set has.
+        paired: `train`, `val` and `test` with A and B side by side (size, 2 size, 3), instead of `trainA` and `trainB` with
+            different identities and `testA` and `testB` with the same.
         seed: of the identities, not negative.
-        train, val, test: pictures in each part.
-        workers: processes; the pictures do not depend on it. With more than one, a script that calls this needs the usual
-            `if __name__ == "__main__"`.
+        workers: processes; the pictures do not depend on it.
+        numbers: what differs from DRAWN; the size is at least 16.
 
     Raises:
         OSError: a file cannot be written.
     """
-    folder, size = Path(folder), size or DRAWN_SIZE
-    counts = {"train": train or DRAWN["train"], "val": val or DRAWN["val"], "test": test or DRAWN["test"]}
-
-    def missing() -> List[File]:
-        return [file for file in plan(**counts, paired=paired) if not (folder / file[0]).parent.is_dir()]
-
-    if not missing():
+    folder, counts = Path(folder), {**DRAWN, **numbers}
+    size = counts.pop("size")
+    missing = [part for part in plan(**counts, paired=paired) if not (folder / part[0]).is_dir()]
+    if not missing:
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.parent):
-        files = missing()  # another process may have drawn them meanwhile
-        if files:
-            draft = folder.with_name(f".{folder.name}.draft")
-            _draw_into(draft, files, size, seed, workers, f"drawing the demo set, {len(files)} pictures, into {folder}")
-            folder.mkdir(exist_ok=True)
-            for path in [draft / DESCRIPTION, *{(draft / file[0]).parent for file in files}]:
-                path.rename(folder / path.name)
-            shutil.rmtree(draft)
+    print(f"drawing the demo set, {sum(len(people) for _, _, people in missing)} pictures, into {folder}", flush=True)
+    if not (folder / DESCRIPTION).is_file():
+        write_bytes(folder / DESCRIPTION, (json.dumps({"test_pairs": True, "size": size, "seed": seed}) + "\n").encode())
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):  # where there are no locks, two processes write the same bytes
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        run = map
+        if workers > 1:
+            # Processes, because Python holds its lock between many short calls; spawned, because a fork of a process in which
+            # OpenCV has started threads may hang.
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_parent)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            run = partial(pool.map, chunksize=4)
+        for part, domains, people in missing:
+            draft = folder / f".{part}.{people.start}-{people.stop}"
+            for other in [*folder.glob(f".{part}.*"), *draft.glob(".*")]:  # of another plan, and half written files
+                if other != draft:
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+            left = [index for index in range(len(people)) if not (draft / f"{index:05d}.png").is_file()]
+            if (folder / part).is_dir():  # another process has drawn it meanwhile
+                continue
+            bar, spoken = tqdm(desc=part, total=len(left), unit="image", dynamic_ncols=True, disable=None), time.monotonic()
+            job = partial(_draw_file, draft, domains, size, seed, people.start)
+            with bar:
+                for done, _ in enumerate(run(job, left), len(people) - len(left) + 1):
+                    bar.update()
+                    if bar.disable and (time.monotonic() - spoken > 5 or done == len(people)):
+                        print(f"{part}: {done} of {len(people)} pictures", flush=True)
+                        spoken = time.monotonic()
+            draft.rename(folder / part)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait for other processes that draw in `folder`. Without locks, two draw the same bytes, and the first one's stay."""
-    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent of this process, and end when it has ended, even by a kill."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+
+
+def _draw_file(draft: Path, domains: str, size: int, seed: int, first: int, index: int) -> None:
+    who, path = Identity(seed, first + index), draft / f"{index:05d}.png"
+    views = [draw_photograph(who, size) if domain == "A" else draw_anime(who, size) for domain in domains]
     try:
-        if fcntl:
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        if fcntl:
-            os.close(descriptor)
-
-
-def _draw_into(draft: Path, files: List[File], size: int, seed: int, workers: int, message: str) -> None:
-    """Draw the files of a plan that are not in the draft yet; a draft of another plan is discarded."""
-    made_for, plan_file = json.dumps([size, seed, files]), draft / "plan.json"
-    if not plan_file.is_file() or plan_file.read_text() != made_for:
-        shutil.rmtree(draft, ignore_errors=True)
-        write_bytes(draft / DESCRIPTION, (json.dumps({"test_pairs": True, "size": size, "seed": seed}) + "\n").encode())
-        write_bytes(plan_file, made_for.encode())
-    for unfinished in draft.rglob(".*.part"):
-        unfinished.unlink()
-    left = [file for file in files if not (draft / file[0]).is_file()]
-    print(message + (f", {len(files) - len(left)} of them are there" if len(left) < len(files) else ""), flush=True)
-    spoken, job = time.monotonic(), partial(_draw_file, draft, size, seed)
-    bar = tqdm(total=len(files), initial=len(files) - len(left), unit="image", dynamic_ncols=True, disable=None)
-    # Processes, because Python holds its lock between many short calls; spawned, because a fork of a process in which OpenCV has
-    # started threads may hang; one thread in each, as the cores are busy.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) if workers > 1 else None
-    try:
-        for _ in pool.map(job, left, chunksize=4) if pool else map(job, left):
-            bar.update()
-            if bar.disable and time.monotonic() - spoken > 5:
-                spoken = time.monotonic()
-                print(f"{sum((draft / file[0]).is_file() for file in files)} of {len(files)} pictures", flush=True)
-    finally:
-        bar.close()
-        if pool:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _draw_file(root: Path, size: int, seed: int, file: File) -> None:
-    path, domains, index = file
-    views = [{"A": draw_photograph, "B": draw_anime}[domain](Identity(seed, index), size) for domain in domains]
-    try:
-        write_image(root / path, np.hstack(views))
+        write_image(path, np.hstack(views))
     except OSError as error:  # that of a full disk names no file
-        raise OSError(error.errno, error.strerror, str(root / path)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns its exit code."""
-    return exit_code_of(lambda: _run(argv), "--out and --sheet", "stopped; the same command goes on")
+    return exit_code_of(lambda: _run(arguments), "--out and --sheet", "stopped; the same command goes on")
 
 
-def _run(argv: Optional[Sequence[str]]) -> None:
+def _run(arguments: Optional[Sequence[str]]) -> None:
     parser = OneLineParser("python -m datatools.demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the data set")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the data set")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw a sheet of 16 identities to look at")
     parser.add_argument("--paired", action="store_true", help="A|B side by side in train, val and test")
-    for name, default, lowest, text in (
-        ("size", DRAWN_SIZE, 16, "side of a picture in pixels"),
-        ("seed", 0, 0, "names the set of faces"),
-        ("train", DRAWN["train"], 1, "training pictures per domain"),
-        ("val", DRAWN["val"], 1, "validation pairs, with --paired"),
-        ("test", DRAWN["test"], 1, "test pictures per domain"),
-        ("workers", 2, 1, "processes"),
-    ):
-        parser.add_argument(f"--{name}", type=partial(_at_least, lowest), default=default, help=f"{text} (default: {default})")
-    args = vars(parser.parse_args(argv))
-    folder, sheet = args.pop("out"), args.pop("sheet")
-    if folder is None and sheet is None:
+    for name, default in {**DRAWN, "seed": 0, "workers": 2}.items():
+        text = {"size": "side of a picture", "seed": "names the set of faces", "workers": "processes"}.get(
+            name, "pictures in each part"
+        )
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    options = vars(parser.parse_args(arguments))
+    for name, lowest in {"size": 16, "seed": 0, "train": 1, "val": 1, "test": 1, "workers": 1}.items():
+        if options[name] < lowest:
+            raise ConfigError(f"--{name} must be at least {lowest}, not {options[name]}")
+    folder, sheet = options.pop("out"), options.pop("sheet")
+    if not folder and not sheet:
         raise ConfigError("say where to draw: --out DIR or --sheet FILE.png")
-    if folder is not None and folder.exists():
-        raise ConfigError(f"--out: {folder} exists already; remove it or choose another folder")
-    if sheet is not None:
-        write_image(sheet, draw_sheet(args["size"], 16, args["seed"]))
-    if folder is not None:
-        draw_dataset(folder, **args)
-
-
-def _at_least(lowest: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < lowest:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least {lowest}, not {text}")
-    return int(text)
+    if folder and drawn_as(folder) not in ({}, {"size": options["size"], "seed": options["seed"]}):
+        raise ConfigError(f"--out: {folder} exists already and holds something else; remove it or choose another folder")
+    if sheet:
+        write_image(sheet, draw_sheet(options["size"], 16, options["seed"]))
+    if folder:
+        draw_dataset(folder, **options)
 
 
 if __name__ == "__main__":

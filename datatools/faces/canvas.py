@@ -16,21 +16,16 @@ from .identity import Identity
 Shape = Union[np.ndarray, List[np.ndarray]]  # a polygon (n, 2) of pixels, or several, painted as their union
 
 
-def curve(points: Sequence, count: int, closed: bool = False) -> np.ndarray:
-    """`count` samples (count, ...) of the Catmull-Rom curve through `points` (n, ...)."""
+def curve(points: Sequence, count: int, closed: bool = False, mirrored: bool = False) -> np.ndarray:
+    """`count` samples (count, ...) of the Catmull-Rom curve through `points` (n, ...), and as many of its mirror image at x = 0."""
     p = np.asarray(points, np.float64)
     p = np.concatenate([p[-1:], p, p[:2]] if closed else [p[:1], p, p[-1:]])
     t = np.linspace(0, len(p) - 3, count, endpoint=not closed)
     i = np.minimum(t.astype(int), len(p) - 4)
     f = (t - i).reshape(-1, *[1] * (p.ndim - 1))
     a, b, c, d = (p[i + step] for step in range(4))
-    return b + f / 2 * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)))
-
-
-def mirrored(points: Sequence, count: int) -> np.ndarray:
-    """The curve through `points` and its mirror image at x = 0, as one outline (2 count, 2)."""
-    half = curve(points, count)
-    return np.concatenate([half, half[::-1] * (-1, 1)])
+    line = b + f / 2 * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)))
+    return np.concatenate([line, line[::-1] * (-1, 1)]) if mirrored else line
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
@@ -53,14 +48,11 @@ def soften(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 class Head:
-    """A canvas (side, side, 3) with the projection of one identity. Raises ValueError where a picture of `size` is too small."""
+    """A canvas (side, side, 3) for a picture of `size` pixels, with the projection of one identity."""
 
     def __init__(self, who: Identity, size: int, drawn: bool) -> None:
-        if size < 16:
-            raise ValueError(f"size must be at least 16 pixels, not {size}")
         self.who, self.side, self.drawn = who, 2 * size, drawn
-        self.unit = who.scale * self.side  # pixels in one face unit
-        self.blur = 0 if drawn else 0.005  # of every edge
+        self.unit, self.blur = who.scale * self.side, 0 if drawn else 0.005  # pixels in one face unit; blur of every edge
         self.image = np.zeros((self.side, self.side, 3), np.float32)
         self.rng = np.random.default_rng(who.noise_seed)
 

@@ -1,6 +1,4 @@
-"""What both domains draw along the same lines: the sheets of the hair, and the features in two proportions. In face units.
-
-Where proportions differ, those of the photograph stand first, those of the drawing second."""
+"""The lines that both domains share, in face units. Where they differ, the photograph's come first, the drawing's second."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from typing import List, NamedTuple, Sequence
 
 import numpy as np
 
-from .canvas import Head, Shape, curve, ellipse, mirrored, mix
+from .canvas import Head, Shape, curve, ellipse, mix
 from .identity import Identity
 
 # Hair gathered behind the head: x, y and half width along it.
@@ -22,6 +20,7 @@ FACE = (
     [(0, 1.02), (0.19, 0.985), (0.40, 0.82), (0.57, 0.52), (0.64, 0.16), (0.66, -0.2), (0.61, -0.6), (0, -0.98)],
     [(0, 0.90), (0.13, 0.86), (0.42, 0.645), (0.635, 0.34), (0.69, 0), (0.69, -0.4), (0.52, -0.85), (0, -1)],
 )
+SHADOW = np.array((0.80, 0.70, 0.80))  # makes the one shadow tone of a drawn colour: darker, and towards violet
 EAR = curve([(0.62, -0.12), (0.70, -0.20), (0.765, -0.12), (0.75, 0.06), (0.66, 0.27), (0.60, 0.2)], 30, True)
 
 
@@ -32,13 +31,9 @@ class Sheet(NamedTuple):
     locks: int  # how many pointed locks the drawing cuts it into; 0: it stays smooth
     back: bool = False  # behind the neck
 
-    def strands(self, count: int, wave: float, samples: int) -> np.ndarray:
-        """`count` strands (count, samples, 2); `wave` bends them more and more towards the tips."""
-        strands = curve(curve(self.guides.swapaxes(0, 1), samples).swapaxes(0, 1), count)
-        if self.locks:
-            t, length = np.linspace(0, 1, samples), np.linalg.norm(np.diff(strands, axis=1), axis=2).sum(1)[:, None]
-            strands[..., 0] += 0.05 * wave * np.minimum(1, t * 2) * np.sin(7.5 * t * length)
-        return strands
+    def strands(self, count: int, samples: int) -> np.ndarray:
+        """`count` strands (count, samples, 2)."""
+        return curve(curve(self.guides.swapaxes(0, 1), samples).swapaxes(0, 1), count)
 
 
 def between(inner: Sequence, outer: Sequence, locks: int, back: bool = False) -> Sheet:
@@ -95,11 +90,6 @@ def ink(colour: np.ndarray) -> np.ndarray:
     return mix(np.square(colour) * 0.35, (0.16, 0.09, 0.14), 0.55)
 
 
-def shadow(colour: np.ndarray) -> np.ndarray:
-    """The one shadow tone of a flat colour: darker, and towards violet."""
-    return colour * (0.80, 0.70, 0.80)
-
-
 def paint_part(head: Head, shape: Shape, colour: np.ndarray, shades: Sequence[Shape] = ()) -> np.ndarray:
     """Paint a part of the person with soft or flat shades on it; returns its mask (side, side)."""
     if head.drawn:
@@ -107,9 +97,7 @@ def paint_part(head: Head, shape: Shape, colour: np.ndarray, shades: Sequence[Sh
     head.fill(shape, colour, blur=head.blur)
     mask = head.mask(shape, head.blur)
     for shade in shades:
-        head.fill(
-            shade, shadow(colour) if head.drawn else colour * (0.4, 0.3, 0.27), 1 if head.drawn else 0.5, 18 * head.blur, mask
-        )
+        head.fill(shade, colour * (SHADOW if head.drawn else (0.4, 0.3, 0.27)), 1 if head.drawn else 0.5, 18 * head.blur, mask)
     return mask
 
 
@@ -128,26 +116,26 @@ def paint_background(head: Head, low: Sequence[float], high: Sequence[float], bl
 
 def face_outline(head: Head) -> np.ndarray:
     """The outline of the face, in pixels."""
-    outline = mirrored(FACE[head.drawn], 50)
+    outline = curve(FACE[head.drawn], 50, mirrored=True)
     outline[:, 0] *= 1 + (0.07 * head.who.jaw + 0.12 * head.who.masculine - 0.05) * outline[:, 1].clip(0, 1)
     return head.at(outline)
 
 
 def paint_body(head: Head, skin: np.ndarray) -> None:
     """Neck, clothes and ears."""
-    who = head.who
-    neck = (0.34, 0.24)[head.drawn] + 0.06 * who.masculine
+    who, neck = head.who, (0.34, 0.24)[head.drawn] + 0.06 * head.who.masculine
     wide = 0.5 + 2 * neck + 0.1 * who.masculine
-    bare = mirrored([(neck, 0.5), (neck, 0.95), (neck * 1.06, 1.1), (neck * 1.6, 1.27), (neck * 1.75, 1.5), (0.3, 2.4)], 24)
+    bare = [(neck, 0.5), (neck, 0.95), (neck * 1.06, 1.1), (neck * 1.6, 1.27), (neck * 1.75, 1.5), (0.3, 2.4)]
     top, edge = 1.02 + 0.28 * who.neckline, neck * (1.04 + 0.36 * who.neckline)
     cloth = [(0, top + 0.04 + 0.3 * who.neckline), (edge * 0.6, top + 0.03 + 0.2 * who.neckline), (edge, top)]
     cloth += [(edge * 1.3, top + 0.04), (wide * 0.72, 1.42), (wide, 1.60), (wide * 1.12, 2.0), (wide * 1.1, 2.6)]
     chin = face_outline(head) + np.array((-0.07 * who.light, 0.16)) * head.unit
     side = head.body(curve([(0.15, 2.6), (0.5, 1.75), (0.6, 1.36), (1.8, 1.2), (1.8, 2.6)], 30, True) * (-who.light, 1))
     colour = np.array(hsv_to_rgb(who.outfit_hue, 0.62 - 0.45 * who.outfit_value, 0.25 + 0.6 * who.outfit_value))
-    paint_part(head, head.body(bare), skin, [chin])
-    paint_part(head, head.body(mirrored(cloth, 40)), colour, [chin, side])
-    head.stroke(head.body(np.roll(mirrored(cloth, 40), 15, 0)[:30] + (0, 0.08)), 0.02, colour * 0.4, 0.7, taper=(1, 1))
+    paint_part(head, head.body(curve(bare, 24, mirrored=True)), skin, [chin])
+    outline = curve(cloth, 40, mirrored=True)
+    paint_part(head, head.body(outline), colour, [chin, side])
+    head.stroke(head.body(np.roll(outline, 15, 0)[:30] + (0, 0.08)), 0.02, colour * 0.4, 0.7, taper=(1, 1))
     for s in (-1, 1):
         ear, hollow = (head.at((shape + (0, 0.12 * head.drawn)) * (s, 1)) for shape in (EAR, ellipse(0.7, 0.03, 0.03, 0.12)))
         paint_part(head, ear, skin, [hollow])
@@ -156,10 +144,9 @@ def paint_body(head: Head, skin: np.ndarray) -> None:
 def paint_eye(head: Head, side: int, iris: np.ndarray, lash: np.ndarray, brow: np.ndarray) -> None:
     """White, iris, pupil, the shadow of the lid, a highlight, lashes, the fold above, and the eyebrow."""
     who, blur, (x, y, w, h) = head.who, head.blur, ((0.295, 0, 0.132, 0.066), (0.35, 0.16, 0.21, 0.225))[head.drawn]
-    h *= 1 - 0.2 * who.masculine
 
     def eye(points: np.ndarray) -> np.ndarray:  # u from the nose to the temple, v down
-        return head.at(np.multiply(points, (w * side, h)) + (x * side, y))
+        return head.at(np.multiply(points, (w * side, h * (1 - 0.2 * who.masculine))) + (x * side, y))
 
     open_, squint = who.eyelid, 0.2 * max(0, who.smile)
     upper = curve([(-1, 0.12), (-0.65, -0.55 * open_), (-0.05, -open_), (0.6, -0.7 * open_), (1, -0.02)], 24)
