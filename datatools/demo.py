@@ -159,9 +159,7 @@ def _run(arguments: Optional[Sequence[str]]) -> None:
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw a sheet of 16 identities to look at")
     parser.add_argument("--paired", action="store_true", help="A|B side by side in train, val and test")
     for name, default in {**DRAWN, "seed": 0, "workers": 2}.items():
-        text = {"size": "side of a picture", "seed": "names the set of faces", "workers": "processes"}.get(
-            name, "pictures in each part"
-        )
+        text = {"size": "side of a picture", "seed": "of the faces", "workers": "processes"}.get(name, "pictures in each such part")
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
     options = vars(parser.parse_args(arguments))
     for name, lowest in {"size": 16, "seed": 0, "train": 1, "val": 1, "test": 1, "workers": 1}.items():
