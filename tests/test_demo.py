@@ -102,7 +102,8 @@ def test_nothing_is_drawn_into_a_folder_of_somebody_else(tmp_path, small):
 
 def test_the_other_layout_shows_the_same_faces_of_the_same_size(tmp_path, small):
     demo.draw_dataset(tmp_path, size=48, seed=3, train=1, test=2, workers=1)
-    demo.draw_missing(tmp_path, paired=True, workers=1)
+    numbers = ["--size", "48", "--seed", "3", "--train", "1", "--val", "1", "--test", "2"]
+    assert demo.main(["--out", str(tmp_path), "--paired", *numbers]) == 0
     halves = [read_image(tmp_path / part / "00001.png") for part in ("testA", "testB")]
     assert (read_image(tmp_path / "test" / "00001.png") == np.concatenate(halves, 1)).all()
 
@@ -129,12 +130,8 @@ def test_a_part_is_there_only_when_it_is_whole_and_drawing_goes_on(tmp_path, sma
 
 
 def test_two_processes_draw_one_set_and_a_removed_part_again(tmp_path, small):
-    command = [
-        sys.executable,
-        "-c",
-        "from datatools import demo; demo.draw_dataset('set', size=32, train=2, val=1, test=2, workers=1)",
-    ]
-    both = [subprocess.Popen(command, cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT))) for _ in range(2)]
+    code = "if __name__ == '__main__': from datatools import demo; demo.draw_dataset('set', size=32, train=2, test=2)"
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT))) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     first = contents(tmp_path / "set")
     shutil.rmtree(tmp_path / "set" / "testB")
