@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,8 +17,8 @@ from config import CONFIGS
 from dataset import find_images
 from datatools import demo
 from errors import ConfigError
-from tests.helpers import ROOT, TINY, draw_dataset
-from utils import read_image
+from tests.helpers import ROOT, TINY, draw_dataset, environment
+from utils import read_image, write_image
 
 UNPAIRED = {"trainA": 2, "trainB": 2, "testA": 2, "testB": 2}
 
@@ -24,8 +26,7 @@ UNPAIRED = {"trainA": 2, "trainB": 2, "testA": 2, "testB": 2}
 @pytest.fixture
 def small(monkeypatch):
     """A drawn set of a few tiny pictures."""
-    monkeypatch.setattr(demo, "DRAWN", dict(train=2, val=1, test=2))
-    monkeypatch.setattr(demo, "DRAWN_SIZE", 32)
+    monkeypatch.setattr(demo, "DRAWN", dict(size=32, train=2, val=1, test=2))
 
 
 def portraits(tmp_path, *more):
@@ -37,14 +38,16 @@ def counts(folder):
     return {part.name: len(find_images(part)) for part in sorted(folder.iterdir()) if part.is_dir()}
 
 
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_drawn_pictures_stay_the_same():
-    """Bit for bit with the OpenCV that drew the sheet; other versions round a pixel in five hundred by one."""
+    """The same bytes on one machine; other processors and versions of OpenCV differ in a few pixels."""
     recorded = read_image(ROOT / "docs" / "images" / "portraits_64.png")
     drawn = demo.draw_sheet(64, 16, 0)
-    difference = np.abs(drawn.astype(float) - recorded)
-    assert difference.mean() < 0.5
-    if cv2.__version__.startswith("5.0."):
-        assert difference.max() == 0
+    assert np.abs(drawn.astype(float) - recorded).mean() < 0.5
+    assert (demo.draw_sheet(64, 16, 0) == drawn).all()
 
 
 def test_portraits_draws_itself_for_every_method(tmp_path, small, capsys):
@@ -52,12 +55,12 @@ def test_portraits_draws_itself_for_every_method(tmp_path, small, capsys):
     assert portraits(tmp_path, *TINY, "--iteration", "1", "--print_freq", "1") == 0
     assert counts(folder) == UNPAIRED
     assert "drawing the demo set, 8 pictures" in capsys.readouterr().out
-    before = {name: (folder / name).read_bytes() for name in find_images(folder)}
+    before = contents(folder)
 
     pix2pix = ["--method", "pix2pix", "--img_size", "16", "--ch", "2", "--n_layers_D", "1"]
     assert portraits(tmp_path, *pix2pix, "--iteration", "1") == 0
     assert counts(folder) == {**UNPAIRED, "train": 2, "val": 1, "test": 2}
-    assert all((folder / name).read_bytes() == content for name, content in before.items())
+    assert before.items() <= contents(folder).items()
 
     capsys.readouterr()
     for method in ("ugatit", "pix2pix"):
@@ -98,29 +101,42 @@ def test_nothing_is_drawn_into_a_folder_of_somebody_else(tmp_path, small):
 
 
 def test_the_other_layout_shows_the_same_faces_of_the_same_size(tmp_path, small):
-    folder = tmp_path / "portraits"
-    demo.draw_dataset(folder, size=48, seed=3, train=1, test=2, workers=1)
-    demo.draw_missing(folder, paired=True, workers=1)
-    halves = [read_image(folder / part / "00001.png") for part in ("testA", "testB")]
-    assert (read_image(folder / "test" / "00001.png") == np.concatenate(halves, 1)).all()
+    demo.draw_dataset(tmp_path, size=48, seed=3, train=1, test=2, workers=1)
+    numbers = ["--size", "48", "--seed", "3", "--train", "1", "--val", "1", "--test", "2"]
+    assert demo.main(["--out", str(tmp_path), "--paired", *numbers]) == 0
+    halves = [read_image(tmp_path / part / "00001.png") for part in ("testA", "testB")]
+    assert (read_image(tmp_path / "test" / "00001.png") == np.concatenate(halves, 1)).all()
 
 
-def test_a_part_that_was_removed_is_drawn_again(tmp_path, small):
-    folder = tmp_path / "portraits"
-    demo.draw_missing(folder, paired=False, workers=1)
-    first = {name: (folder / name).read_bytes() for name in find_images(folder)}
-    for file in (folder / "testB").iterdir():
-        file.unlink()
-    (folder / "testB").rmdir()
-    demo.draw_missing(folder, paired=False, workers=1)
-    assert {name: (folder / name).read_bytes() for name in find_images(folder)} == first
+def test_a_part_is_there_only_when_it_is_whole_and_drawing_goes_on(tmp_path, small, monkeypatch, capsys):
+    folder, room = tmp_path / "set", iter([0, 1, 2])  # on the disk: for testA and half of testB
+
+    def write(path, image):
+        if next(room, None) is None:
+            raise OSError(28, "No space left on device")
+        write_image(path, image)
+
+    demo.draw_missing(tmp_path / "whole", paired=False, workers=1)
+    monkeypatch.setattr(demo, "write_image", write)
+    assert demo.main(["--out", str(folder), "--workers", "1"]) == 1
+    assert re.fullmatch(r"error: .*00001.png: No space left on device; see --out and --sheet\n", capsys.readouterr().err)
+    assert counts(folder) == {".testB.0-2": 1, "testA": 2}
+    (folder / ".testB.0-2" / ".00001.png.7.part").write_bytes(b"half")
+    (folder / ".trainA.0-9").mkdir()  # of another plan
+    room = iter(range(5))  # not enough to draw the first three again
+    assert demo.main(["--out", str(folder), "--workers", "1"]) == 0
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert "testB: 2 of 2 pictures" in capsys.readouterr().out
 
 
-def test_a_failure_leaves_no_half_set(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(demo, "draw_anime", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError):
-        demo.draw_missing(tmp_path / "portraits", paired=False, workers=1)
-    assert list(tmp_path.iterdir()) == []
+def test_two_processes_draw_one_set_and_a_removed_part_again(tmp_path, small):
+    code = "if __name__ == '__main__': from datatools import demo; demo.draw_dataset('set', size=32, train=2, test=2)"
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT))) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    first = contents(tmp_path / "set")
+    shutil.rmtree(tmp_path / "set" / "testB")
+    demo.draw_missing(tmp_path / "set", paired=False, workers=1)
+    assert contents(tmp_path / "set") == first and counts(tmp_path / "set") == UNPAIRED
 
 
 def test_unpaired_sets_have_no_counterparts_unless_they_say_so(tmp_path, capsys):

@@ -83,9 +83,7 @@ def portraits(tmp_path_factory):
 
 
 def test_demo_set_has_the_layout_and_true_pairs(portraits):
-    assert {part: len(find_images(portraits / part)) for part in ("trainA", "trainB", "testA", "testB")} == {
-        "trainA": 3, "trainB": 3, "testA": 2, "testB": 2,
-    }  # fmt: skip
+    assert [len(find_images(portraits / part)) for part in ("trainA", "trainB", "testA", "testB")] == [3, 3, 2, 2]
     identity = demo.identity_of(0, 1)
     assert (read_image(portraits / "testA" / "00001.png") == demo.draw_photograph(identity, 32)).all()
     assert (read_image(portraits / "testB" / "00001.png") == demo.draw_anime(identity, 32)).all()
@@ -93,34 +91,34 @@ def test_demo_set_has_the_layout_and_true_pairs(portraits):
 
 def test_demo_set_never_shows_an_identity_twice():
     for paired in (False, True):
-        files = demo.plan(train=5, val=3, test=2, paired=paired)
-        numbers = [number for path, _, number in files if not path.startswith("testB")]
+        parts = demo.plan(train=5, val=3, test=2, paired=paired)
+        numbers = [number for part, _, people in parts if part != "testB" for number in people]
         assert len(set(numbers)) == len(numbers)
+    assert [people for part, _, people in parts if part == "test"] == [range(2)]
 
 
-def test_demo_set_depends_on_the_seed_alone(portraits, tmp_path):
-    demo.draw_dataset(tmp_path / "again", size=32, train=3, test=2, workers=2)
-    demo.draw_dataset(tmp_path / "other", size=32, train=1, test=1, seed=1, workers=1)
-    for name in find_images(portraits):
-        assert (portraits / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-    assert (tmp_path / "other" / "testA" / "00000.png").read_bytes() != (portraits / "testA" / "00000.png").read_bytes()
+def test_demo_set_has_the_same_numbers_both_ways(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(demo, "draw_dataset", lambda *_, **options: calls.append(options))
+    assert demo.main(["--out", str(tmp_path / "a")]) == 0
+    demo.draw_missing(tmp_path / "b", paired=False)
+    assert calls == [{**demo.DRAWN, "seed": 0, "workers": 2, "paired": False}, {"workers": 2}]
 
 
-def test_paired_demo_set_holds_both_halves(portraits, tmp_path):
-    assert demo.main(["--out", str(tmp_path / "p"), "--paired", "--size", "32", "--train", "1", "--test", "2", "--val", "1"]) == 0
-    pair = read_image(tmp_path / "p" / "test" / "00001.png")
-    halves = [read_image(portraits / part / "00001.png") for part in ("testA", "testB")]
-    assert (pair == np.concatenate(halves, 1)).all()
+def test_demo_set_depends_on_the_seed(portraits, tmp_path):
+    demo.draw_dataset(tmp_path, size=32, train=1, test=1, seed=1, workers=1)
+    assert (tmp_path / "testA" / "00000.png").read_bytes() != (portraits / "testA" / "00000.png").read_bytes()
 
 
 @pytest.mark.parametrize("arguments, words", [
     (["--out", "{there}"], "exists already"),
+    (["--out", "{set}", "--size", "32", "--seed", "1"], "exists already"),
     (["--out", "{new}", "--size", "8"], "at least 16"),
-    (["--out", "{new}", "--train", "0"], "train must be at least 1"),
+    (["--out", "{new}", "--train", "0"], "--train must be at least 1"),
     ([], "--out DIR or --sheet"),
 ])  # fmt: skip
-def test_demo_set_refuses_in_one_line(arguments, words, tmp_path, capsys):
-    arguments = [text.format(there=tmp_path, new=tmp_path / "new") for text in arguments]
+def test_demo_set_refuses_in_one_line(arguments, words, portraits, tmp_path, capsys):
+    arguments = [text.format(there=portraits.parent, set=portraits, new=tmp_path / "new") for text in arguments]
     assert demo.main(arguments) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and not (tmp_path / "new").exists()

@@ -1,205 +1,109 @@
-"""Curves, colours and the canvas on which a head is painted.
+"""The canvas on which a head is painted.
 
-A head is described in *face units*: x to the right of the picture, y down, the eyes of the photograph on y = 0, the
-chin near y = 1 and the crown near y = -1. :class:`Head` turns face units into pixels of a canvas that is twice as large
-as the picture. Colours are RGB floats in [0, 1].
+A head is described in face units: x to the right of the picture, y down, the eyes of the photograph on y = 0, the chin near y = 1,
+the crown near y = -1. `Head` turns them into pixels of a canvas twice as large as the picture. Colours are RGB floats in [0, 1].
 """
 
 from __future__ import annotations
 
-import colorsys
-import math
-from functools import lru_cache
+from typing import List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 
 from .identity import Identity
 
-
-@lru_cache(maxsize=None)
-def _catmull_rom(n: int, count: int, closed: bool) -> np.ndarray:
-    """Return the weights (count, n) of n points in each sample of the curve through them."""
-    t = np.linspace(0, n if closed else n - 1, count, endpoint=not closed)
-    i = np.minimum(t.astype(int), n - 1 if closed else n - 2)
-    f = t - i
-    shares = (-f + 2 * f**2 - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2)
-    weights = np.zeros((count, n))
-    for step, share in enumerate(shares, -1):
-        np.add.at(weights, (np.arange(count), (i + step) % n if closed else np.clip(i + step, 0, n - 1)), share / 2)
-    return weights
+Shape = Union[np.ndarray, List[np.ndarray]]  # a polygon (n, 2) of pixels, or several, painted as their union
 
 
-def spline(points, count: int, closed: bool = False) -> np.ndarray:
-    """Sample a Catmull-Rom curve through ``points`` (n, ...) at ``count`` places: (count, ...) float64."""
-    points = np.asarray(points, np.float64)
-    samples = _catmull_rom(len(points), count, closed) @ points.reshape(len(points), -1)
-    return samples.reshape((count,) + points.shape[1:])
+def curve(points: Sequence, count: int, closed: bool = False, mirrored: bool = False) -> np.ndarray:
+    """`count` samples (count, ...) of the Catmull-Rom curve through `points` (n, ...), and as many of its mirror image at x = 0."""
+    p = np.asarray(points, np.float64)
+    p = np.concatenate([p[-1:], p, p[:2]] if closed else [p[:1], p, p[-1:]])
+    t = np.linspace(0, len(p) - 3, count, endpoint=not closed)
+    i = np.minimum(t.astype(int), len(p) - 4)
+    f = (t - i).reshape(-1, *[1] * (p.ndim - 1))
+    a, b, c, d = (p[i + step] for step in range(4))
+    line = b + f / 2 * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)))
+    return np.concatenate([line, line[::-1] * (-1, 1)]) if mirrored else line
 
 
-@lru_cache(maxsize=None)
-def _swell(count: int, start: float, end: float, power: float) -> np.ndarray:
-    """Return the widths (count, 1) of a brush stroke of width one that narrows towards its ends."""
-    t = np.linspace(0, 1, count)[:, None]
-    ends = start + (end - start) * t
-    return ends + (1 - ends) * np.sin(np.pi * t) ** power
-
-
-def ribbon(line: np.ndarray, width: float, taper: tuple[float, float] = (0.0, 0.0), power: float = 0.6) -> np.ndarray:
-    """Return the outline of a brush stroke along ``line`` (n, 2): ``width`` wide, ``taper`` of it at the two ends."""
-    tangent = np.empty_like(line)
-    tangent[1:-1], tangent[0], tangent[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
-    tangent /= np.sqrt((tangent**2).sum(1, keepdims=True)) + 1e-9
-    side = tangent[:, ::-1] * (-1, 1) * (width / 2 * _swell(len(line), *taper, power))
-    return np.concatenate([line + side, (line - side)[::-1]])
-
-
-@lru_cache(maxsize=None)
-def _circle(count: int) -> np.ndarray:
-    a = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    return np.stack([np.cos(a), np.sin(a)], 1)
-
-
-def ellipse(x: float, y: float, rx: float, ry: float, count: int = 28) -> np.ndarray:
-    """Return ``count`` points (count, 2) of an upright ellipse."""
-    return _circle(count) * (rx, ry) + (x, y)
+def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
+    """The outline (28, 2) of an upright ellipse."""
+    angle = np.arange(28) * 2 * np.pi / 28
+    return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], 1)
 
 
 def mix(a, b, t):
-    """Blend two colours or numbers: ``a`` at t = 0, ``b`` at t = 1."""
+    """`a` at t = 0, `b` at t = 1."""
     return np.asarray(a) * (1 - t) + np.asarray(b) * t
 
 
-def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Return the RGB colour (3,) of a hue, a saturation and a value in [0, 1]."""
-    return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
-
-
-def grey(colour) -> float:
-    """Return the lightness in [0, 1] of an RGB colour."""
-    return float(np.dot(colour, (0.3, 0.59, 0.11)))
-
-
-def fixed(points: np.ndarray) -> np.ndarray:
-    """Return points as OpenCV's fixed-point integers with four fractional bits."""
-    return np.round(np.asarray(points) * 16).astype(np.int32)
-
-
-def soften(mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur a mask; a wide blur is done on a reduced copy, which looks the same and costs a fraction."""
-    if sigma < 0.3:
-        return mask
-    if sigma < 6:
-        return cv2.GaussianBlur(mask, (0, 0), sigma)
-    factor = 3 / sigma
-    height, width = mask.shape[:2]
-    reduced = max(2, round(width * factor)), max(2, round(height * factor))
-    small = cv2.resize(mask, reduced, interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(small, (0, 0), 3), (width, height), interpolation=cv2.INTER_LINEAR)
+def soften(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur by `sigma` pixels; a wide blur is done on a smaller copy, which looks the same and costs less."""
+    if sigma < 4:
+        return cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
+    small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return cv2.resize(soften(small, sigma / 2), image.shape[1::-1])
 
 
 class Head:
-    """A canvas with the projection of one identity: ``image`` is (side, side, 3) float32, RGB in [0, 1]."""
+    """A canvas (side, side, 3) for a picture of `size` pixels, with the projection of one identity."""
 
-    def __init__(self, identity: Identity, size: int) -> None:
-        self.who = identity
-        self.side = 2 * size
-        self.unit = identity.scale * self.side
-        self.origin = np.array(identity.centre) * self.side
+    def __init__(self, who: Identity, size: int, drawn: bool) -> None:
+        self.who, self.side, self.drawn = who, 2 * size, drawn
+        self.unit, self.blur = who.scale * self.side, 0 if drawn else 0.005  # pixels in one face unit; blur of every edge
         self.image = np.zeros((self.side, self.side, 3), np.float32)
-        self.rng = np.random.default_rng(identity.noise_seed)
-        self.matrix = self._matrix()
+        self.rng = np.random.default_rng(who.noise_seed)
 
-    def turn(self, points, lift: float = 0.0) -> np.ndarray:
-        """Turn points (..., 2) of the frontal face by yaw and pitch; ``lift`` is how far they stand out of the face."""
-        p = np.array(points, np.float64)
-        x, y = p[..., 0], p[..., 1]
-        high, low = np.minimum(y, 0) / 1.1, np.maximum(y, 0)
-        bulge = np.sqrt(np.maximum(0, 1 - (x / 0.74) ** 2 - high * high - 0.3 * low * low))
-        depth = 0.62 * bulge + lift
-        x *= 1 - (1 - math.cos(self.who.yaw)) * bulge
-        x += depth * math.sin(self.who.yaw)
-        y += depth * math.sin(self.who.pitch)
-        return p
+    def at(self, points: Sequence, lift: float = 0.0) -> np.ndarray:
+        """Pixels (..., 2) of points of the head, which turns and tilts; `lift` is how far they stand out of the face."""
+        who, (x, y) = self.who, np.moveaxis(np.asarray(points, np.float64), -1, 0)
+        bulge = np.sqrt((1 - (x / 0.74) ** 2 - np.where(y < 0, 0.83, 0.3) * y**2).clip(0))
+        x = x * (1 - (1 - np.cos(who.yaw)) * bulge) + (0.62 * bulge + lift) * np.sin(who.yaw)
+        y = y + (0.62 * bulge + lift) * np.sin(who.pitch) - 0.9  # the head tilts about the neck
+        cos, sin = np.cos(who.roll), np.sin(who.roll)
+        return self.body(np.stack([cos * x - sin * y, sin * x + cos * y + 0.9], -1))
 
-    def _matrix(self) -> np.ndarray:
-        """Return the 2 x 3 matrix from turned face units to pixels: roll about the neck, scale, shift."""
-        c, s = math.cos(self.who.roll) * self.unit, math.sin(self.who.roll) * self.unit
-        pivot = np.array([0.0, 0.9])
-        linear = np.array([[c, -s], [s, c]])
-        return np.hstack([linear, (self.origin + pivot * self.unit - linear @ pivot)[:, None]])
+    def body(self, points: Sequence) -> np.ndarray:
+        """Pixels (..., 2) of points of the body, which neither turns nor tilts."""
+        return np.asarray(points) * self.unit + self.who.centre * self.side
 
-    def at(self, points, lift: float = 0.0) -> np.ndarray:
-        """Return the pixels (..., 2) of points of the head."""
-        return self.turn(points, lift) @ self.matrix[:, :2].T + self.matrix[:, 2]
-
-    def body(self, points) -> np.ndarray:
-        """Return the pixels (..., 2) of points of the body, which neither turns nor tilts."""
-        return np.asarray(points, np.float64) * self.unit + self.origin
-
-    def mask(self, *polygons: np.ndarray, blur: float = 0.0) -> np.ndarray:
-        """Return a (side, side) float32 mask in [0, 1] of the union of polygons in pixels; ``blur`` in face units."""
-        mask = np.zeros((self.side, self.side), np.uint8)
-        for polygon in polygons:
-            cv2.fillPoly(mask, [fixed(polygon)], 255, cv2.LINE_AA, 4)
+    def mask(self, shape: Shape, blur: float = 0.0, outline: float = 0.0, box: Optional[Sequence[int]] = None) -> np.ndarray:
+        """Where a shape, grown by `outline` face units, is: float32 in [0, 1] of the canvas, or of a box (x0, y0, x1, y1) of it."""
+        x0, y0, x1, y1 = box or (0, 0, self.side, self.side)
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        for polygon in shape if isinstance(shape, list) else [shape]:
+            points = np.round((polygon - (x0, y0)) * 16).astype(np.int32)  # OpenCV's fixed-point numbers with 4 fractional bits
+            cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
+            if outline:
+                cv2.polylines(mask, [points], True, 255, round(2 * outline * self.unit) or 1, cv2.LINE_AA, 4)
         return soften(mask, blur * self.unit).astype(np.float32) / 255
 
-    def fill(self, shape, colour, alpha: float = 1.0, blur: float = 0.0, clip=None, outline: float = 0.0) -> None:
-        """Paint a polygon (n, 2) of pixels, or the union of a list of them.
+    def fill(self, shape: Shape, colour, alpha: float = 1.0, blur: float = 0.0, clip=None, outline: float = 0.0) -> None:
+        """Paint a shape with a colour; `clip` is a mask of the canvas that limits the paint."""
+        points = np.concatenate(shape) if isinstance(shape, list) else shape
+        margin = (3 * blur + outline) * self.unit + 2
+        x0, y0 = (points.min(0) - margin).clip(0, self.side).astype(int)
+        x1, y1 = (points.max(0) + margin + 1).clip(0, self.side).astype(int)
+        if x0 < x1 and y0 < y1:
+            weight = alpha * self.mask(shape, blur, outline, (x0, y0, x1, y1))
+            self.blend(weight if clip is None else weight * clip[y0:y1, x0:x1], colour, self.image[y0:y1, x0:x1])
 
-        ``colour`` is a colour or a picture (side, side, 3) that shines through the shape; ``blur`` and ``outline``, by
-        which the shape grows, are in face units; ``clip`` is a mask of the canvas that limits the paint.
-        """
-        polygons = shape if isinstance(shape, list) else [shape]
-        points = np.concatenate(polygons) if isinstance(shape, list) else shape
-        sigma, thick = blur * self.unit, max(1, round(2 * outline * self.unit))
-        margin = 3 * sigma + outline * self.unit + 2
-        (x0, y0), (x1, y1) = points.min(0) - margin, points.max(0) + margin
-        x0, y0, x1, y1 = (min(max(int(v), 0), self.side) for v in (x0, y0, x1 + 1, y1 + 1))
-        if x1 <= x0 or y1 <= y0:
-            return
-        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        for polygon in polygons:
-            cv2.fillPoly(mask, [fixed(polygon - (x0, y0))], 255, cv2.LINE_AA, 4)
-            if outline:
-                cv2.polylines(mask, [fixed(polygon - (x0, y0))], True, 255, thick, cv2.LINE_AA, 4)
-        weight = soften(mask, sigma) * np.float32(alpha / 255)
-        if clip is not None:
-            weight *= clip[y0:y1, x0:x1]
-        colour = np.asarray(colour, np.float32)
-        self.mix_in(self.image[y0:y1, x0:x1], colour[y0:y1, x0:x1] if colour.ndim == 3 else colour, weight)
+    def stroke(self, line: np.ndarray, width: float, colour, alpha=1.0, blur=0.0, taper: Tuple = (0.0, 0.0)) -> None:
+        """Paint a brush stroke along pixels `line` (n, 2): `width` in its middle, and the shares `taper` of it at its ends."""
+        tangent, t = np.gradient(line, axis=0), np.linspace(0, 1, len(line))
+        widths = width * self.unit / 2 * mix(mix(*taper, t), 1, np.sin(np.pi * t).clip(0) ** 0.6)
+        side = tangent[:, ::-1] * (-1, 1) * (widths / (np.linalg.norm(tangent, axis=1) + 1e-9))[:, None]
+        self.fill(np.concatenate([line + side, (line - side)[::-1]]), colour, alpha, blur)
 
-    @staticmethod
-    def mix_in(region: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> None:
-        """Move a region (h, w, 3) towards a colour or a picture by a weight (h, w), in place."""
-        if colour.ndim == 1:  # for each channel by itself, which is faster than broadcasting over a last axis of three
-            for channel, value in enumerate(colour):
-                plane = region[..., channel]
-                plane += (value - plane) * weight
-        else:
-            region += (colour - region) * weight[..., None]
+    def blend(self, weight: np.ndarray, colour, region: Optional[np.ndarray] = None) -> None:
+        """Paint a colour, or a picture of the same size, where `weight` says, on the canvas or on a region (h, w, 3) of it."""
+        region, colour = self.image if region is None else region, np.asarray(colour, np.float32)
+        for channel in range(3):  # one at a time is faster than broadcasting over a last axis of three
+            region[..., channel] += (colour[..., channel] - region[..., channel]) * weight
 
-    def stroke(self, line, width: float, colour, alpha=1.0, blur=0.0, taper=(0.0, 0.0), clip=None, power=0.6) -> None:
-        """Paint a brush stroke along pixels ``line`` (n, 2); ``width`` and ``blur`` in face units."""
-        self.fill(ribbon(line, width * self.unit, taper, power), colour, alpha, blur, clip)
-
-    def blend(self, mask: np.ndarray, colour) -> None:
-        """Paint a colour, or a picture (side, side, 3), where ``mask`` (side, side) says."""
-        self.mix_in(self.image, np.asarray(colour, np.float32), mask)
-
-    def glow(self, x: float, y: float, rx: float, ry: float) -> np.ndarray:
-        """Return a (side, side) float32 soft spot of light around a point of the body, in face units."""
-        axis = np.arange(self.side, dtype=np.float32) / self.unit
-        gx = np.exp(-(((axis - self.origin[0] / self.unit - x) / rx) ** 2))
-        gy = np.exp(-(((axis - self.origin[1] / self.unit - y) / ry) ** 2))
-        return np.outer(gy, gx).astype(np.float32)
-
-    def finish(self) -> np.ndarray:
-        """Return the canvas reduced to the picture: (size, size, 3) float32."""
-        return cv2.resize(self.image, (self.side // 2, self.side // 2), interpolation=cv2.INTER_AREA)
-
-
-def new_head(identity: Identity, size: int) -> Head:
-    if size < 16:
-        raise ValueError(f"a portrait needs a size of at least 16 pixels, not {size}")
-    return Head(identity, size)
+    def print(self, light=1.0, grain=0.0) -> np.ndarray:
+        """The picture (size, size, 3) uint8: the canvas reduced, times `light`, plus `grain`."""
+        picture = cv2.resize(self.image, (self.side // 2, self.side // 2), interpolation=cv2.INTER_AREA)
+        return np.round(np.clip(picture * light + grain, 0, 1) * 255).astype(np.uint8)
