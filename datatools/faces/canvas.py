@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 import cv2
 import numpy as np
 
-from .identity import Identity
+from datatools.faces.identity import Identity
 
 Shape = Union[np.ndarray, List[np.ndarray]]  # a polygon (n, 2) of pixels, or several, painted as their union
 

@@ -7,10 +7,10 @@ from typing import List
 import cv2
 import numpy as np
 
-from . import shapes
-from .canvas import Head, curve, ellipse, mix, soften
-from .identity import Identity
-from .shapes import SHADOW, Sheet, ink
+from datatools.faces import shapes
+from datatools.faces.canvas import Head, curve, ellipse, mix, soften
+from datatools.faces.identity import Identity
+from datatools.faces.shapes import SHADOW, Sheet, ink
 
 # Light on a face: x (on both sides where it is not 0), y, half width and half height of a soft spot, and how much lighter it is.
 SPOTS = (

@@ -7,8 +7,8 @@ from typing import List, NamedTuple, Sequence
 
 import numpy as np
 
-from .canvas import Head, Shape, curve, ellipse, mix
-from .identity import Identity
+from datatools.faces.canvas import Head, Shape, curve, ellipse, mix
+from datatools.faces.identity import Identity
 
 # Hair gathered behind the head: x, y and half width along it.
 TAIL = np.array([(0.5, -0.8, 0.08), (0.95, -0.92, 0.17), (1.18, -0.35, 0.26), (1.08, 0.35, 0.24), (1.14, 1.0, 0.10)])
