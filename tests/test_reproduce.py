@@ -44,7 +44,9 @@ def tiny_suite(iterations: int = 2, **more) -> Suite:
 @pytest.fixture
 def suite(monkeypatch, tmp_path):
     """A suite of two tiny runs, and the flags that say where."""
-    draw_dataset(tmp_path / "data")
+    folder = draw_dataset(tmp_path / "data")
+    (folder / "testB" / "2.png").unlink()
+    (folder / "dataset.json").write_text('{"test_pairs": true}')
     draw_pairs(tmp_path / "data")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(SUITES, "demo", tiny_suite())
