@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator, Tuple
 
-from datatools.progress import Progress
+from engine.progress import Progress
 from errors import DownloadError
 
 MOST_BYTES = 40 * 10**9
@@ -37,7 +37,7 @@ def extract(archive: Path, folder: Path, most_bytes: int = MOST_BYTES, most_file
         OSError: a file cannot be written.
     """
     try:
-        with archive.open("rb") as stream, Progress("unpacking") as progress:
+        with archive.open("rb") as stream, Progress("unpacking", unit="files") as progress:
             files = _zip_files if stream.read(2) == b"PK" else _tar_files
             for name, size, unpack in files(archive):
                 progress.update()

@@ -17,7 +17,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -25,12 +24,12 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from command_line import OneLineParser, exit_code_of
 from dataset import DESCRIPTION
 from datatools.faces.domains import draw_anime, draw_photograph
 from datatools.faces.identity import Identity
+from engine.progress import track
 from errors import ConfigError
 from utils import contact_sheet, write_bytes, write_image
 
@@ -122,14 +121,9 @@ def draw_dataset(folder: Path, paired: bool = False, seed: int = 0, workers: int
             left = [index for index in range(len(people)) if not (draft / f"{index:05d}.png").is_file()]
             if (folder / part).is_dir():  # another process has drawn it meanwhile
                 continue
-            bar, spoken = tqdm(desc=part, total=len(left), unit="image", dynamic_ncols=True, disable=None), time.monotonic()
             job = partial(_draw_file, draft, domains, size, seed, people.start)
-            with bar:
-                for done, _ in enumerate(run(job, left), len(people) - len(left) + 1):
-                    bar.update()
-                    if bar.disable and (time.monotonic() - spoken > 5 or done == len(people)):
-                        print(f"{part}: {done} of {len(people)} pictures", flush=True)
-                        spoken = time.monotonic()
+            for _ in track(run(job, left), part, len(left), "pictures"):
+                pass
             draft.rename(folder / part)
 
 
@@ -142,10 +136,7 @@ def _follow_parent() -> None:
 def _draw_file(draft: Path, domains: str, size: int, seed: int, first: int, index: int) -> None:
     who, path = Identity(seed, first + index), draft / f"{index:05d}.png"
     views = [draw_photograph(who, size) if domain == "A" else draw_anime(who, size) for domain in domains]
-    try:
-        write_image(path, np.hstack(views))
-    except OSError as error:  # that of a full disk names no file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_image(path, np.hstack(views))
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -24,19 +24,18 @@ import textwrap
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from command_line import exit_code_of, parse_arguments
 from config import CONFIGS, Config
 from dataset import MOST_LISTED, find_images, is_hidden, open_data_set, read_ahead, train_proportions, walk
-from datatools.checks import ERROR, FOLDERS, JOINED, WARNING, Image, Survey, counted, diagnose, examine, training_folders
+from datatools.checks import ERROR, FOLDERS, JOINED, WARNING, Survey, counted, diagnose, examine, training_folders
+from engine.progress import track
 from utils import contact_sheet, labelled_grid, read_header, read_image, resize, write_image
 
 SHEET_COUNT, SHEET_SIDE = 16, 128
-PAUSE = 5  # seconds between lines of progress where there is no terminal
 UNKNOWN_TO_PILLOW = (".heic", ".heif", ".avif")
 SHARED = ("dataset", "data_root", "result_dir", "img_size", "img_ch", "load_size", "batch_size", "sample_count", "num_workers")
 
@@ -84,20 +83,7 @@ def read_data_set(config: Config, any_method: bool = False) -> Survey:
     names = [(folder, name) for folder in files for name in files[folder]]
     proportions = train_proportions(root)
     ahead = read_ahead(lambda i: examine(root, *names[i], config, proportions), 0, len(names) - 1, config.num_workers)
-    return Survey(root, configs, files, list(with_progress(ahead, len(names))), passed_over(root, files))
-
-
-def with_progress(images: Iterable[Image], count: int) -> Iterator[Image]:
-    """A bar on a terminal; else a line on stderr every few seconds."""
-    if sys.stderr.isatty():
-        yield from tqdm(images, "reading", count, unit="image", leave=False)
-        return
-    said = time.monotonic()
-    for done, image in enumerate(images, 1):
-        yield image
-        if time.monotonic() > said + PAUSE:
-            print(f"read {done} of {count} images", file=sys.stderr, flush=True)
-            said = time.monotonic()
+    return Survey(root, configs, files, list(track(ahead, "reading", len(names))), passed_over(root, files))
 
 
 def passed_over(root: Path, files: Dict[str, Sequence[str]]) -> List[Tuple[str, str]]:

@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, build_opener
 
-from datatools.progress import Progress
+from engine.progress import Progress
 from errors import ConfigError, DownloadError
 from utils import sha256_of
 

@@ -28,8 +28,8 @@ import numpy as np
 
 from command_line import OneLineParser, exit_code_of
 from dataset import EXTENSIONS, MOST_LISTED, find_images, halves
-from datatools.progress import Progress
 from engine.cpu import available_cores
+from engine.progress import Progress
 from errors import ConfigError, DataError
 from utils import output_names, read_image, resize, sha256_of, to_colour, write_bytes, write_image
 

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.cpu import temporary_home
+from engine.progress import time_left
 from engine.run import RunFolder, cannot_write
 from utils import write_bytes
 
@@ -152,5 +153,4 @@ class Progress:
 
     def _speed(self, iteration: int, now: float) -> str:
         seconds = (now - self.started) / max(1, iteration - self.first)
-        left = int(seconds * (self.total - iteration))
-        return f"{seconds:.3g} s/it  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
+        return f"{seconds:.3g} s/it  {time_left(seconds * (self.total - iteration))}"

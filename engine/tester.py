@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Set
 
 import numpy as np
-from tqdm import tqdm
 
 from dataset import Part
 from engine.method import Method
 from engine.pictures import strip, translate_sample
+from engine.progress import track
 from utils import contact_sheet, labelled_grid, output_names, to_image, write_bytes, write_image
 
 MOST_ON_A_SHEET = 200
@@ -73,7 +73,7 @@ class _Translator:
         count = len(self.part.names)
         on_sheet, in_grid = (_spread(count, most) for most in (MOST_ON_A_SHEET, MOST_IN_A_GRID))
         stacks, columns = [], []
-        for index, name in enumerate(tqdm(self.part.names, desc=self.direction, unit="image", dynamic_ncols=True, disable=None)):
+        for index, name in enumerate(track(self.part.names, self.direction, count)):
             stack, column = self.translate(index, self.targets[name])
             if index in on_sheet:
                 stacks.append(stack)

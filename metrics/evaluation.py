@@ -7,13 +7,13 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
 
 import numpy as np
-from tqdm import tqdm
 
 from config import Config
 from dataset import TestSet
+from engine.progress import track
 from errors import ConfigError, DataError, UserError, WeightsError
 from metrics.distances import fid, kid
 from metrics.facts import FLAG_NAMES, METRICS, names_in_flags
@@ -237,7 +237,7 @@ class Evaluation:
         """The translations (H, W, C) uint8 one by one, each compared with its true image on the way."""
         test_set = self.test_sets[direction]
         label = f"{direction} untouched" if translate is None else direction
-        for sample in _with_bar(map(test_set.read, range(test_set.count)), test_set.count, label):
+        for sample in track(map(test_set.read, range(test_set.count)), label, test_set.count):
             output = to_image(sample.image if translate is None else translate(direction, sample.image))
             if sample.truth is not None:
                 paired.add(output, to_image(sample.truth))
@@ -262,14 +262,10 @@ class Evaluation:
             key = FeatureKey(images_sha256(map(read, range(count))), count, config.img_size, config.img_ch, self.weights)
 
             def compute() -> np.ndarray:
-                return extract_features(self.network, _with_bar(map(read, range(count)), count, f"features of real {domain}"))
+                return extract_features(self.network, track(map(read, range(count)), f"features of real {domain}", count))
 
             self._features[domain] = cached_features(file, key, compute)
         return self._features[domain]
-
-
-def _with_bar(items: Iterable[Any], count: int, label: str) -> Iterable[Any]:
-    return tqdm(items, label, count, unit="image", disable=None, leave=False)
 
 
 def explain(missing: Reasons, wanted: Sequence[str]) -> Dict[str, str]:

@@ -113,7 +113,7 @@ def test_a_part_is_there_only_when_it_is_whole_and_drawing_goes_on(tmp_path, sma
 
     def write(path, image):
         if next(room, None) is None:
-            raise OSError(28, "No space left on device")
+            raise OSError(28, "No space left on device", str(path))
         write_image(path, image)
 
     demo.draw_missing(tmp_path / "whole", paired=False, workers=1)

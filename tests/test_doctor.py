@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from config import CONFIGS
 from dataset import open_training_data
 from datatools import doctor
 from datatools.checks import KINDS
+from engine import progress
 from errors import DataError
 from tests.helpers import ROOT, draw_dataset, draw_pairs, flags
 from utils import read_image, write_image
@@ -249,10 +251,14 @@ def test_mistakes_get_one_line(more, exit_code, words, root, capsys, monkeypatch
 
 def test_progress_and_a_full_disk(root, capsys, monkeypatch):
     unpaired(root)
-    monkeypatch.setattr(doctor, "PAUSE", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     assert doctor.main(arguments(root, "--json")) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["trainable"] and err.endswith("read 32 of 32 images\n") and "\r" not in err
+    assert (
+        json.loads(out)["trainable"]
+        and re.search(r"reading: 32 images, [\d.,]+ a second, 32 in all, 0:00:00 left\n$", err)
+        and "\r" not in err
+    )
 
     def full(*_) -> None:
         raise OSError(28, "No space left on device")
