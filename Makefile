@@ -1,4 +1,4 @@
-# make demo    set up .venv, draw the demo set, train a small U-GAT-IT on it, translate its test images
+# make demo    set up .venv, draw the demo set, train a small U-GAT-IT on it (or go on with that), translate its test images
 #              METHOD=cyclegan or METHOD=pix2pix: another method
 # make test    set up .venv, run the tests
 # make lint    check format and style
@@ -23,7 +23,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(DEMO) --phase train --preset demo --resume
+	$(DEMO) --phase train $$(ls $(RUN)/checkpoints/*/meta.json >/dev/null 2>&1 && echo --resume || echo --preset demo)
 	$(DEMO) --phase test
 	@echo
 	@echo "Input, translation and true counterpart: $(RUN)/test/contact_*.png"

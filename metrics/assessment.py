@@ -50,5 +50,5 @@ def log_scores(run: RunFolder, iteration: int, scores: Dict[str, float]) -> None
             log = open_log(run)
             log.write_scores(iteration, scores)
             log.close()
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         print(f"not logged: {error}", file=sys.stderr)

@@ -361,6 +361,8 @@ def test_answers_differ_and_eval_mode_has_but_one(paired_run, tmp_path):
     pictures = [read(answers / "answers" / "A2B" / f"0_{number}.png") for number in (1, 2, 3)]
     assert (pictures[0] != pictures[1]).any() and (pictures[1] != pictures[2]).any()
     assert (read(answers / "A2B" / "0.png") == pictures[0]).all()
+    seeds = [read(translate("--seed", seed) / "A2B" / "0.png") for seed in ("0", "99")]
+    assert (seeds[0] == pictures[0]).all() and (seeds[1] != pictures[0]).any()
     quiet, again = translate("--eval_mode"), translate("--eval_mode", "true")
     assert (read(quiet / "A2B" / "0.png") == read(again / "A2B" / "0.png")).all()
     assert (read(quiet / "A2B" / "0.png") != pictures[0]).any()
