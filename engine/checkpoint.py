@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -145,6 +146,11 @@ class CheckpointFolder:
 # Finding one
 
 
+def has_checkpoints(checkpoints: Path) -> bool:
+    """Whether there are any in a run's `checkpoints` folder, be they damaged."""
+    return any(not meta.parent.name.startswith(".writing-") for meta in checkpoints.glob(f"*/{META}"))
+
+
 def newest_iteration(checkpoints: Path) -> int:
     """The iteration of the newest checkpoint in a run's `checkpoints` folder, 0 where there is none."""
     found, _ = _with_iterations(checkpoints)
@@ -152,22 +158,26 @@ def newest_iteration(checkpoints: Path) -> int:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint folder that `path` names.
+    """The checkpoint folder that `path` names; what is wrong with newer ones is said on stderr.
 
     That is the folder itself, or the newest checkpoint in the folder of a run or in its `checkpoints`. There, `latest` and `best`
     name the newest of all and the one that --keep_best kept.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or none can be read.
     """
     if (path / META).is_file():
         return path
-    if path.name in ("latest", "best") and not path.is_dir():
-        found = [found for found in _with_iterations(path.parent)[0] if path.name == "latest" or "best" in found[1].name]
-    else:
-        found = _with_iterations(path / "checkpoints")[0] or _with_iterations(path)[0]
+    by_name = path.name in ("latest", "best") and not path.is_dir()
+    folder = path.parent if by_name else path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found, problems = _with_iterations(folder)
+    if by_name and path.name == "best":
+        found = [(iteration, checkpoint) for iteration, checkpoint in found if "best" in checkpoint.name]
     if not found:
-        raise CheckpointError(f"--checkpoint: {path} is not a checkpoint folder, it has no {META}, nor the folder of a run")
+        nothing = f"--checkpoint: {path} is not a checkpoint folder, it has no {META}, nor the folder of a run"
+        raise CheckpointError("; ".join(problems) or nothing)
+    for problem in problems:
+        print(f"passed over {problem}", file=sys.stderr)
     return found[-1][1]
 
 

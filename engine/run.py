@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator, Mapping, Sequence, Tuple, Union
 
 from config import Config
-from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, load, newest_iteration
+from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, has_checkpoints, load
 from errors import CheckpointError, ConfigError, DataError
 from utils import write_bytes
 
@@ -62,8 +62,8 @@ class RunFolder:
         return self.path / (f"evaluation_{checkpoint}.json" if checkpoint else "evaluation.json")
 
     def refuse_if_used(self) -> None:
-        """Raise ConfigError where there is a checkpoint of a run."""
-        if newest_iteration(self.checkpoints):
+        """Raise ConfigError where there are checkpoints of a run, be they damaged."""
+        if has_checkpoints(self.checkpoints):
             raise ConfigError(f"{self.path} holds a run already: add --resume to go on with it, or name another --result_dir")
 
     def create(self, config_json: str) -> None:
@@ -76,7 +76,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not newest_iteration(self.checkpoints):
+            if not has_checkpoints(self.checkpoints):
                 for path in (self.metrics, self.log):
                     if path.exists():
                         path.rename(_free_name(path))
@@ -159,7 +159,7 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     """
     run = RunFolder(config.result_dir, config.dataset, config.method)
     if not config.checkpoint:
-        if not newest_iteration(run.checkpoints):
+        if not has_checkpoints(run.checkpoints):
             raise CheckpointError(
                 f"there is no run in {run.path}: train one first, or see --result_dir, --dataset, --method and --checkpoint"
             )

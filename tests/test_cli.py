@@ -137,6 +137,11 @@ def trained_with_changed_bytes(tmp_path: Path) -> None:
     file.write_bytes(content)
 
 
+def trained_with_damaged_meta(tmp_path: Path) -> None:
+    trained(tmp_path)
+    (newest(run_folder(tmp_path)) / "meta.json").write_text("{}")
+
+
 def trained_by_another_method(tmp_path: Path) -> None:
     from engine.checkpoint import CheckpointFolder, load
 
@@ -190,6 +195,9 @@ BAD = {
     "test of a missing checkpoint": (nothing, [*TEST, "--checkpoint", "gone"], 1, ["gone", "not a checkpoint"]),
     "test of changed bytes": (trained_with_changed_bytes, TEST, 1, ["generators", "bytes have changed", "--checkpoint"]),
     "resume of changed bytes": (trained_with_changed_bytes, ["--resume"], 1, ["generators.safetensors", "bytes have changed"]),
+    "test of damaged meta": (trained_with_damaged_meta, TEST, 1, ["meta.json: cannot be read"]),
+    "over damaged meta": (trained_with_damaged_meta, [], 2, ["--resume", "--result_dir"]),
+    "resume of damaged meta": (trained_with_damaged_meta, ["--resume"], 1, ["meta.json: cannot be read"]),
     "test of another method": (trained_by_another_method, TEST, 2, ["--method ugatit", "--method othermethod"]),
     "resume of another method": (trained_by_another_method, ["--resume"], 2, ["--method ugatit", "--method othermethod"]),
     "test of other networks": (trained, [*TEST, "--ch", "3"], 2, ["--ch 3 (it has 2)"]),
