@@ -30,7 +30,7 @@ DOMAINS = {"A2B": ("A", "B"), "B2A": ("B", "A")}
 MOST_LISTED = 10
 # A file whose width by height differs from train's by more than this factor is no pair.
 OTHER_PROPORTION = 1.25
-REPAIR = "mend or remove the file, or put the images into trainA, trainB, testA and testB for --method pix2pix"
+REPAIR = "repair or remove the file, or put the images into trainA, trainB, testA and testB for --method pix2pix"
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight with Paddle's
 Batch = Dict[str, np.ndarray]
@@ -472,7 +472,7 @@ def has_test_pairs(config: Config) -> bool:
     try:
         return json.loads(file.read_text(encoding="utf-8")).get("test_pairs") is True
     except (ValueError, AttributeError) as error:
-        raise DataError(f"{file}: not a JSON object; mend it, or remove it") from error
+        raise DataError(f"{file}: not a JSON object; repair it, or remove it") from error
 
 
 def read_ahead(batch: Callable[[int], Batch], first: int, last: int, num_workers: int) -> Iterator[Batch]:

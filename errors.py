@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. Its text is one line naming the flag, the file and the remedy."""
+    """A mistake that the user can correct. Its text is one line naming the flag, the file and the remedy."""
 
     exit_code = 1
 

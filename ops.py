@@ -195,7 +195,7 @@ def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     """`plain_instance_norm` through the batch-norm kernel, with every map of every image as a channel of its own."""
     batch, channels, height, width = x.shape
     maps = batch * channels
-    # The kernel also updates running statistics, which nobody reads.
+    # The kernel also updates running statistics, which are not used.
     unread = paddle.zeros([2, maps], x.dtype)
     out = F.batch_norm(x.reshape([1, maps, height, width]), unread[0], unread[1], training=True, epsilon=eps)
     return out.reshape([batch, channels, height, width])
@@ -266,7 +266,7 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _with_gradient(x: Tensor) -> Tensor:
-    """x, or a copy that takes a gradient nobody reads: the batch-norm kernel gives both its gradients or fails."""
+    """x, or a copy that takes a gradient that is not used: the batch-norm kernel gives both its gradients or fails."""
     if x.stop_gradient:
         x = x.detach()
         x.stop_gradient = False

@@ -42,7 +42,7 @@ KINDS = {
              "the test would show images that the training has seen"),
     "both-domains": (WARNING, "pair", "of equal images in both domains", "to translate them would be to copy them"),
     "no-test": (WARNING, "folder", "of test images missing",
-                "sample grids would show training images only, and --phase test would stop"),
+                "sample grids would show training images only, and --phase test would leave the direction out"),
     "other-extension": (WARNING, "image", "of an extension that is not read", "would be passed over"),
     "broken-link": (WARNING, "link", "to a file or folder that is not there", "would be passed over"),
     "special-file": (WARNING, "file", "of another kind (pipe, socket or device)", "would be passed over"),

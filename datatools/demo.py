@@ -56,7 +56,7 @@ def plan(train: int, val: int, test: int, paired: bool) -> List[Tuple[str, str, 
 
 
 def drawn_as(folder: Path) -> Optional[Dict[str, int]]:
-    """Size and seed of a set that this module has drawn, {} where there is nothing yet, None for a folder of somebody else."""
+    """Size and seed of a set that this module has drawn, {} where there is nothing yet, None for any other folder."""
     if not any(folder.glob("[!.]*")):
         return {}
     try:

@@ -95,7 +95,7 @@ def passed_over(root: Path, files: Dict[str, Sequence[str]]) -> List[Tuple[str, 
 
 
 def why_passed_over(path: Path, root: Path) -> str:
-    """The kind of finding. Opens only regular files: to open a pipe is to wait until somebody writes into it."""
+    """The kind of finding. Opens only regular files: opening a pipe would wait for a writer."""
     if is_hidden(path.name):
         return "hidden"
     if path.is_dir():
@@ -168,7 +168,7 @@ def verdict(report: Dict[str, Any], config: Config) -> str:
     trainable, others = ([m for m, is_good in report["methods"].items() if is_good == wanted] for wanted in (True, False))
     severities = Counter(finding["severity"] for finding in report["findings"])
     if not trainable:
-        return f"not trainable by {', '.join(others)}: mend the {counted(severities[ERROR], 'error')} above"
+        return f"not trainable by {', '.join(others)}: repair the {counted(severities[ERROR], 'error')} above"
     where = "" if config.data_root == Config.data_root else f" --data_root {shlex.quote(config.data_root)}"
     command = f"python main.py --method {trainable[0]} --dataset {shlex.quote(config.dataset)}{where}"
     exceptions = f" (not by {', '.join(others)})" if others else ""

@@ -128,7 +128,7 @@ class Training:
         except TrainingError:
             raise
         except (UserError, OSError) as error:
-            # Between two iterations the state is whole: the training so far shall not be lost with the reader or the disk.
+            # Between two iterations the state is whole: save it before the error ends the run.
             with contextlib.suppress(UserError):
                 self.save_checkpoint(asked=True)
             if isinstance(error, OSError):

@@ -142,7 +142,7 @@ class Evaluation:
             return {**reasons, **dict.fromkeys(WITH_TRUTHS, no_truths)}
         truths = [test_set.read(index).truth for index in range(min(PALETTE_IMAGES, test_set.count))]
         self.palettes[direction] = find_palette([to_colour(to_image(truth)) for truth in truths])
-        # Most sets have no label maps: that is worth a word only where they were asked for.
+        # Most sets have no label maps: say so only where they were asked for.
         if self.palettes[direction] is None and any(name == "labels" for _, name, _ in self._named()):
             reasons["labels"] = "its true images are no label maps of few flat colours"
         if self.config.img_size < SSIM_SIDE:

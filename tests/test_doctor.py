@@ -233,7 +233,7 @@ def test_the_text_is_short_and_ends_with_the_verdict(root, capsys):
     text = capsys.readouterr().out
     assert "\nerror: 13 images that cannot be read: would stop the training\n    trainA/bad00.jpg (not an image but HTML" in text
     assert "bad09.jpg" in text and "bad10.jpg" not in text and "and 3 more" in text
-    assert text.endswith("\nnot trainable by ugatit, cyclegan, pix2pix: mend the 1 error above\n")
+    assert text.endswith("\nnot trainable by ugatit, cyclegan, pix2pix: repair the 1 error above\n")
 
 
 @pytest.mark.parametrize("more, exit_code, words", [

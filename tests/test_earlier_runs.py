@@ -1,4 +1,4 @@
-"""Runs of version 0.1 (tests/golden/runs_0.1): they are resumed, tested and evaluated like today's."""
+"""Runs of version 0.1 (tests/golden/runs_0.1): they are resumed, tested and evaluated like those of this version."""
 
 from __future__ import annotations
 
