@@ -82,8 +82,8 @@ class Report:
     def write(self, overwrite: bool = False) -> None:
         """Write README.md and images, and remove pictures that only the report before this one showed.
 
-        Raises DataError where there is no run, or where README.md may not be replaced: it was not written by this command, or shows runs that
-        are not here, so that what it says of them would be lost without `overwrite`.
+        Raises DataError where there is no run, or where README.md may not be replaced: it was not written by this command, or
+        shows runs that are not here, without `overwrite`.
         """
         page = self.results / PAGE
         earlier = page.read_text(encoding="utf-8", errors="replace") if page.exists() else MARK
