@@ -11,7 +11,7 @@ import traceback
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, get_type_hints
 
-from config import CONFIGS, Config, to_saved
+from config import CONFIGS, METHODS, Config, to_saved
 from errors import ConfigError, UserError
 
 
@@ -32,7 +32,7 @@ def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
         ConfigError: a flag or a value is not valid.
     """
     first = OneLineParser(prog="python main.py", add_help=False, allow_abbrev=False)
-    first.add_argument("--method", choices=sorted(CONFIGS), default=Config.method)
+    first.add_argument("--method", choices=METHODS, default=Config.method)
     method = first.parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0].method
     config_class = CONFIGS[method]
 
@@ -63,7 +63,7 @@ def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
 def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:
     described: Dict[str, Any] = dict(help=f"{item.metadata['help']} (default: {_shown(item.default)})".replace("%", "%%"))
     if item.metadata["choices"]:
-        described.update(choices=sorted(CONFIGS) if item.name == "method" else item.metadata["choices"])
+        described.update(choices=item.metadata["choices"])
     elif type_hint is bool:
         described.update(type=_boolean, nargs="?", const=True, metavar="true|false")
     else:

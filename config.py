@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type
 from errors import ConfigError
 from metrics.facts import FLAG_NAMES, METRICS
 
+METHODS = ("ugatit", "cyclegan", "pix2pix")
 PHASES = ("train", "test", "evaluate", "check")
 DEVICES = ("auto", "cpu", "gpu", "cuda")
 GAN_MODES = ("lsgan", "vanilla", "wgangp")
@@ -72,7 +73,7 @@ class Config:
     presets: ClassVar[Dict[str, Dict[str, Any]]] = {}
     n_answers: ClassVar[int] = 1
 
-    method: str = setting("ugatit", "which paper", "run")
+    method: str = setting("ugatit", "which paper", "run", choices=METHODS)
     phase: str = setting("train", "what to do", "run", resume="command", choices=PHASES)
     dataset: str = setting("YOUR_DATASET_NAME", "name of the folder under --data_root", "run", test="free")
     data_root: str = setting("dataset", "folder that holds the data sets", "run", resume="free", test="free")
@@ -333,7 +334,7 @@ class CycleGANConfig(ImageGANConfig):
         "demo": dict(**SMALL_IMAGES, ch=16, n_blocks=4, upsample="resize", n_layers_D=2, lr=0.0005, **SHORT_RUN)
     }
 
-    method: str = setting("cyclegan", "which paper", "run")
+    method: str = setting("cyclegan", "which paper", "run", choices=METHODS)
     lambda_A: float = setting(10.0, "weight of the cycle loss A to B to A", "loss weights", at_least=0)
     lambda_B: float = setting(10.0, "weight of the cycle loss B to A to B", "loss weights", at_least=0)
     lambda_identity: float = setting(0.5, "weight of the identity losses, times lambda_A and lambda_B", "loss weights", at_least=0)
@@ -364,7 +365,7 @@ class Pix2PixConfig(ImageGANConfig):
         )
     }
 
-    method: str = setting("pix2pix", "which paper", "run")
+    method: str = setting("pix2pix", "which paper", "run", choices=METHODS)
     gan_mode: str = setting(
         "vanilla", "least squares, cross entropy, or Wasserstein with gradient penalty", "loss weights", choices=GAN_MODES
     )
@@ -430,7 +431,7 @@ def smallest_image(n_layers: int) -> int:
 def _check_value(item: dataclasses.Field, value: Any) -> None:
     limits = item.metadata
     flag = f"--{item.name} {value}"
-    if limits["choices"] and item.name != "method" and value is not None and value not in limits["choices"]:
+    if limits["choices"] and value is not None and value not in limits["choices"]:
         raise ConfigError(f"{flag}: choose one of {', '.join(limits['choices'])}")
     if isinstance(value, float) and value != value:
         raise ConfigError(f"{flag}: give a number")
