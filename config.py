@@ -90,7 +90,11 @@ class Config:
     seed: int = setting(0, "seed of weights, data order, augmentation and noise", "run", test="free", at_least=0, at_most=2**31 - 1)
     resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command", phases=("train",))
     accept_changed_data: bool = setting(
-        False, "--resume: go on although training files were added, removed or resized", "run", resume="command", phases=("train",)
+        False,
+        "with --resume: go on although the training files have changed",
+        "run",
+        resume="command",
+        phases=("train",),
     )
     checkpoint: Optional[str] = setting(
         None,

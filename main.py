@@ -70,11 +70,11 @@ def train(config: Config, typed: List[str]) -> None:
     evaluate = partial(assess, build_evaluation(config, run.features), run.evaluation()) if config.eval_freq else None
     training = Training(build_method(config), run, data.samples(), evaluate)
     with run.only_one():
+        run.check_data(data.file_sizes(), accept=config.accept_changed_data)
         if checkpoint is not None:
             training.restore(checkpoint)
             print(f"resumed at iteration {training.method.iteration}")
         run.create(to_json(config))
-        run.check_data(data.file_sizes(), accept=config.accept_changed_data)
         print(f"training {config.method} on {config.dataset} into {run.path}")
         training.fit(data.batches(training.method.iteration + 1, config.iteration))
     print(f"trained {config.iteration} iterations; translate the test images with --phase test")
@@ -104,7 +104,7 @@ def test(config: Config, typed: List[str]) -> None:
     for direction, error in errors.items():
         print(f"{direction}: {error}")
     print(f"contact sheets: {' and '.join(str(folder / f'contact_{direction}.png') for direction in parts)}")
-    print(f"what the networks do: {' and '.join(str(folder / f'grid_{direction}.png') for direction in parts)}")
+    print(f"rows with heat maps: {' and '.join(str(folder / f'grid_{direction}.png') for direction in parts)}")
     return None
 
 

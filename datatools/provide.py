@@ -7,7 +7,7 @@ from pathlib import Path
 from config import Config
 from dataset import layout
 from datatools.demo import NAME, draw_missing
-from datatools.fetch import KNOWN, fetch
+from datatools.fetch import fetch
 from errors import DataError
 
 
@@ -23,8 +23,7 @@ def provide_data(config: Config) -> None:
     elif config.download and not folder.is_dir():
         fetch(config.dataset, config.data_root)
     elif not folder.is_dir():
-        downloads = sorted(name for name, known in KNOWN.items() if known.url)
         raise DataError(
-            f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; or take a known set: {NAME} (draws "
-            f"itself), selfie2anime (python -m datatools.fetch says how), or with --download {', '.join(downloads)}"
+            f"--data_root, --dataset: there is no folder {folder}; expected {layout(config)}; "
+            f"or take a known set: {NAME}, which is drawn, or one of python -m datatools.fetch --list"
         )

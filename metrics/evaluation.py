@@ -138,13 +138,13 @@ class Evaluation:
         elif fewest < 2:
             reasons.update(dict.fromkeys(WITH_WEIGHTS, f"they need at least 2 images in each test folder, and one has {fewest}"))
         if test_set.read(0).truth is None:
-            no_truths = "its test images have no true counterparts (docs/data.md says how to declare them)"
+            no_truths = "the test images have no true counterparts (docs/data.md says how to declare them)"
             return {**reasons, **dict.fromkeys(WITH_TRUTHS, no_truths)}
         truths = [test_set.read(index).truth for index in range(min(PALETTE_IMAGES, test_set.count))]
         self.palettes[direction] = find_palette([to_colour(to_image(truth)) for truth in truths])
         # Most sets have no label maps: say so only where they were asked for.
         if self.palettes[direction] is None and any(name == "labels" for _, name, _ in self._named()):
-            reasons["labels"] = "its true images are no label maps of few flat colours"
+            reasons["labels"] = "the true images are not label maps (few flat colours)"
         if self.config.img_size < SSIM_SIDE:
             reasons["ssim"] = f"its window is {SSIM_SIDE} pixels wide, the images {self.config.img_size}"
         return reasons
@@ -271,7 +271,7 @@ class Evaluation:
 def explain(missing: Reasons, wanted: Sequence[str]) -> Dict[str, str]:
     """What is not computed, and why: metrics by name where it holds for all directions, else with the direction; or a direction.
 
-    {"kid, fid": "there are no Inception weights; ...", "A2B ssim": "...", "B2A": "there are no test images of domain B"}
+    {"kid, fid": "there are no Inception weights; ...", "A2B l1, ssim": "...", "B2A": "there are no test images of domain B"}
     """
     explained: Dict[str, str] = {}
     for direction, reasons in missing.items():
@@ -282,5 +282,5 @@ def explain(missing: Reasons, wanted: Sequence[str]) -> Dict[str, str]:
             elif set(names) == set(wanted):
                 explained[direction] = reason
             else:
-                explained[", ".join(f"{direction} {name}" for name in names)] = reason
+                explained[f"{direction} {', '.join(names)}"] = reason
     return explained

@@ -179,7 +179,7 @@ def test_scoring_leaves_the_logs_of_a_training_alone(tmp_path, data, capsys):
 BAD = {
     "empty metrics": (["--metrics", ""], 2, ["--metrics", "'' is not one of"]),
     "unknown metric": (["--metrics", "lpips"], 2, ["--metrics lpips", "l1, psnr, ssim, kid, fid, labels"]),
-    "kid without weights": (["--metrics", "kid"], 1, ["cannot be reached", "--inception_weights FILE"]),
+    "kid without weights": (["--metrics", "kid"], 1, ["the download failed", "--inception_weights FILE"]),
     "missing weights file": (["--inception_weights", "absent.safetensors"], 1, ["absent.safetensors", "cannot be read"]),
     "labels of photographs": (["--metrics", "labels"], 2, ["labels", "label maps"]),
 }
