@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 import pytest
 
+from methods import METHODS
 from tools import parity
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +46,8 @@ def test_any_channel_count_and_batch():
     with np.load(GOLDEN / "ugatit_light.npz") as archive:
         arrays = {name: array for name, array in archive.items() if name.startswith("init/") or name in "AB"}
     four = {name: np.repeat(arrays[name], 2, axis=1)[:, :, [0, 1, 2, 0]] for name in "AB"}
-    method = parity.build_ugatit(archive_of({**arrays, **four}))
+    config = parity.config_of(archive_of({**arrays, **four}))
+    method = METHODS[config.method](config)
     assert method.config.img_ch == 4 and method.config.batch_size == 2
 
 

@@ -50,6 +50,11 @@ def test_benchmark_refuses_what_the_peer_does_not_know(tmp_path, capsys):
     assert "--cam_weight: the peer's step knows only 1000.0" in capsys.readouterr().err
 
 
+def test_benchmark_refuses_no_steps(capsys):
+    assert benchmark.main(["train", *TINY, "--steps", "0"]) == 2
+    assert "--steps needs 1 or more" in capsys.readouterr().err
+
+
 def test_benchmark_says_when_the_peer_fails(tmp_path, capsys, monkeypatch):
     (tmp_path / "networks.py").write_text("raise SystemExit(3)")
     (tmp_path / "failing.py").write_text("raise SystemExit(3)")

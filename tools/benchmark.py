@@ -12,7 +12,7 @@ number of threads; torch must be installed for the Python that --peer_python nam
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,9 +20,10 @@ import resource
 import subprocess
 import sys
 import time
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from statistics import median
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from engine.cpu import configure_cpu
 from errors import ConfigError, UserError
@@ -39,98 +40,83 @@ from dataset import open_training_data, read_ahead  # noqa: E402
 from engine.method import Method  # noqa: E402
 from methods import build_method  # noqa: E402
 
-NETWORK_FILES = ("networks.py", "models/networks.py")
-SIZES = ("img_size", "ch", "n_res", "n_dis", "n_blocks", "n_layers_D", "batch_size")
-IRRELEVANT = ("light", "iteration", "n_epochs", "n_epochs_decay", "lr", "lr_policy", "init_type", "init_gain", "direction")
+DEFAULT_STEPS = {"train": 5, "data": 200, "ops": 9}
+SIZES = ("img_size", "ch", "n_res", "n_dis", "light", "n_blocks", "n_layers_D", "batch_size")
+IRRELEVANT = ("iteration", "n_epochs", "n_epochs_decay", "lr", "lr_policy", "init_type", "init_gain", "direction")
 PEER_SCRIPT = Path(__file__).with_name("peer_step.py")
 PAUSE = 0.3  # seconds between the two: an idle OpenMP pool spins for 0.2 s before it sleeps
 
+# Runs one step; returns its seconds and the peak memory of its process so far, in KiB.
+Step = Callable[[], Tuple[float, int]]
 
-class OurStep:
+
+def our_step(config: Config, method: Method) -> Step:
     """The method's step on one random batch, as the training loop calls it."""
+    rng = np.random.default_rng(0)
+    shape = (config.batch_size, config.img_ch, config.img_size, config.img_size)
+    batch = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
 
-    def __init__(self, config: Config) -> None:
-        # A length for methods that otherwise take theirs from the data.
-        self.method: Method = build_method(config.with_length(iterations_per_epoch=1000))
-        rng = np.random.default_rng(0)
-        shape = (config.batch_size, config.img_ch, config.img_size, config.img_size)
-        self.batch = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
-
-    def seconds(self) -> float:
+    def step() -> Tuple[float, int]:
         started = time.perf_counter()
-        self.method.step(self.batch)
-        return time.perf_counter() - started
+        method.step(batch)
+        return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def peak_kilobytes(self) -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return step
 
 
-class PeerStep:
-    """The authors' step in another process."""
+@contextlib.contextmanager
+def peer_step(config: Config, method: Method, folder: str, python: str) -> Iterator[Step]:
+    """The authors' step, in a process that ends with the context. Raises ConfigError where it cannot be the same as ours."""
+    if not any(Path(folder, name).is_file() for name in ("networks.py", "models/networks.py")):
+        raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
+    for item in dataclasses.fields(config):
+        shapes_the_step = item.metadata["group"] in (NETWORKS, "loss weights", "training") and item.name not in SIZES + IRRELEVANT
+        if shapes_the_step and getattr(config, item.name) != item.default:
+            raise ConfigError(f"--{item.name}: the peer's step knows only {item.default}; leave the flag out")
+    settings = {name: getattr(config, name, None) for name in SIZES}
+    settings.update(method=config.method, peer=folder, threads=int(os.environ["OMP_NUM_THREADS"]))
+    settings["n_blocks"] = settings["n_blocks"] or default_blocks(config.img_size)
+    if config.method == "pix2pix":
+        settings["n_downs"] = len(method.G.down)
+    # Our settings are for Paddle's libraries; the peer runs as its users run it.
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_DEBUG_CPU_TYPE"}
+    command = [python, str(PEER_SCRIPT), json.dumps(settings)]
+    # Without a buffer, nothing is left to be written to a process that failed.
+    with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
 
-    def __init__(self, config: Config, method: Method, folder: str, python: str) -> None:
-        if not any((Path(folder) / name).is_file() for name in NETWORK_FILES):
-            raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
-        default = type(config)()
-        for item in dataclasses.fields(config):
-            shapes_the_step = (
-                item.metadata["group"] in (NETWORKS, "loss weights", "training") and item.name not in SIZES + IRRELEVANT
-            )
-            if shapes_the_step and getattr(config, item.name) != getattr(default, item.name):
-                raise ConfigError(f"--{item.name}: the peer's step knows only {getattr(default, item.name)}; leave the flag out")
-        command = [python, str(PEER_SCRIPT), "--method", config.method, "--peer", folder]
-        command += ["--light"] * getattr(config, "light", False)
-        for name, value in {name: getattr(config, name, None) for name in SIZES}.items():
-            command += [f"--{name}", str(value)] if value is not None else []
-        if config.method == "pix2pix":
-            command += ["--n_downs", str(len(method.G.down))]
-        if config.method == "cyclegan" and config.n_blocks is None:
-            command += ["--n_blocks", str(default_blocks(config.img_size))]
-        command += ["--threads", os.environ["OMP_NUM_THREADS"]]
-        # Our settings are for Paddle's libraries; the peer runs as its users run it.
-        environment = {k: v for k, v in os.environ.items() if k != "MKL_DEBUG_CPU_TYPE"}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self.kilobytes = 0
+        def step() -> Tuple[float, int]:
+            try:
+                process.stdin.write(b"step\n")
+                return tuple(json.loads(process.stdout.readline()))
+            except (OSError, ValueError) as error:
+                raise UserError("--peer: the authors' step failed (see above); is torch installed for --peer_python?") from error
 
-    def seconds(self) -> float:
-        try:
-            self.process.stdin.write("step\n")
-            self.process.stdin.flush()
-            seconds, self.kilobytes = json.loads(self.process.stdout.readline())
-        except (OSError, ValueError) as error:
-            raise UserError("--peer: the authors' step failed (see above); is torch installed for --peer_python?") from error
-        return seconds
-
-    def peak_kilobytes(self) -> int:
-        return self.kilobytes
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        yield step
 
 
 def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str], python: str) -> None:
-    ours = OurStep(config)
-    others = PeerStep(config, ours.method, peer, python) if peer else None
-    times: Tuple[List[float], List[float]] = ([], [])
-    for number in range(warmup + steps):
-        for side, recorded in zip((ours, others), times):
-            if side is not None:
-                seconds = side.seconds()
-                recorded += [seconds] * (number >= warmup)
-                time.sleep(PAUSE if others else 0)
-    images = 2 * config.batch_size
-    for name, side, recorded in (("ours", ours, times[0]), ("peer", others, times[1])):
-        if side is not None:
-            spread = f"{min(recorded):.2f} to {max(recorded):.2f}"
-            print(
-                f"{name}: {median(recorded):.3f} s a step (median of {steps}, {spread}), "
-                f"{images / median(recorded):.2f} images a second, peak memory {side.peak_kilobytes() / 2**20:.2f} GiB"
-            )
-    if others is not None:
-        others.close()
-        ours_median, peer_median = median(times[0]), median(times[1])
-        print(f"ratio {ours_median / peer_median:.2f} (ours {ours_median:.1f} s, peer {peer_median:.1f} s)")
+    """Run the steps, ours and the peer's in turn, and print the figures of those after the warm-up."""
+    # A length for methods that otherwise take theirs from the data.
+    method = build_method(config.with_length(iterations_per_epoch=1000))
+    with contextlib.ExitStack() as stack:
+        sides = {"ours": our_step(config, method)}
+        if peer:
+            sides["peer"] = stack.enter_context(peer_step(config, method, peer, python))
+        figures: Dict[str, List[Tuple[float, int]]] = {name: [] for name in sides}
+        for _ in range(warmup + steps):
+            for name, step in sides.items():
+                figures[name].append(step())
+                time.sleep(PAUSE if peer else 0)
+    medians = {}
+    for name, measured in figures.items():
+        times = [seconds for seconds, _ in measured[warmup:]]
+        medians[name] = median(times)
+        print(
+            f"{name}: {medians[name]:.3f} s a step (median of {steps}, {min(times):.2f} to {max(times):.2f}), "
+            f"{2 * config.batch_size / medians[name]:.2f} images a second, peak memory {measured[-1][1] / 2**20:.2f} GiB"
+        )
+    if peer:
+        print(f"ratio {medians['ours'] / medians['peer']:.2f} (ours {medians['ours']:.1f} s, peer {medians['peer']:.1f} s)")
 
 
 # The sizes that U-GAT-IT's and CycleGAN's steps have at 128x128, ch 64, both domains in one batch.
@@ -153,15 +139,15 @@ OPERATIONS = [
 
 def benchmark_ops(steps: int) -> None:
     """Forward and backward of each operation in its plain and its fast form, median milliseconds."""
+    print(f"{'operation':18s} {'shapes':58s} {'plain ms':>8s} {'fast ms':>8s}")
     for name, shapes, options in OPERATIONS:
-        operation = getattr(ops, name)
+        inputs = [paddle.randn(shape) for shape in shapes]
+        for tensor in inputs:
+            tensor.stop_gradient = False
         figures = []
         for form in ops.FORMS:
-            inputs = [paddle.randn(shape) for shape in shapes]
-            for tensor in inputs:
-                tensor.stop_gradient = False
             with ops.using(form):
-                figures.append(median(_milliseconds(operation, inputs, options) for _ in range(steps + 1)))
+                figures.append(median(_milliseconds(getattr(ops, name), inputs, options) for _ in range(steps + 1)))
         print(f"{name:18s} {' '.join('x'.join(map(str, shape)) for shape in shapes):58s} {figures[0]:8.1f} {figures[1]:8.1f}")
 
 
@@ -192,26 +178,24 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def run(arguments: Optional[Sequence[str]]) -> None:
     """Run one command line. Raises UserError."""
-    parser = OneLineParser(
-        prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=("train", "data", "ops"))
+    parser = OneLineParser(prog="python -m tools.benchmark", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=DEFAULT_STEPS)
     parser.add_argument("--steps", type=int, help="steps to time (default: 5, of the loader 200, of operations 9)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: 2)")
-    parser.add_argument("--peer", help="checkout of the authors' PyTorch repository")
+    parser.add_argument("--peer", metavar="DIR", help="checkout of the authors' PyTorch repository")
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")
     options, rest = parser.parse_known_args(arguments)
     config, _ = parse_arguments(rest)
     config.check_networks()
-    if min(options.steps or 1, options.warmup + 1) < 1:
+    steps = DEFAULT_STEPS[options.what] if options.steps is None else options.steps
+    if steps < 1 or options.warmup < 0:
         raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
     if options.what == "train":
-        benchmark_train(config, options.steps or 5, options.warmup, options.peer, options.peer_python)
+        benchmark_train(config, steps, options.warmup, options.peer, options.peer_python)
     elif options.what == "data":
-        benchmark_data(config, options.steps or 200)
+        benchmark_data(config, steps)
     else:
-        print(f"{'operation':18s} {'shapes':58s} {'plain ms':>8s} {'fast ms':>8s}")
-        benchmark_ops(options.steps or 9)
+        benchmark_ops(steps)
 
 
 if __name__ == "__main__":

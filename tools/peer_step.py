@@ -1,225 +1,175 @@
 """The authors' training steps in PyTorch, for timing beside ours. Started by tools.benchmark --peer in a process of its own.
 
-Of the authors' checkout only networks.py is loaded; the steps are those of their training code, written out. U-GAT-IT's is that of
-`train()`: the fakes that the discriminators see are not detached, and the generators run again for their own update. CycleGAN's and
-Pix2Pix's are those of `optimize_parameters()`. Reads a line for each step, answers with its seconds and the peak memory so far.
+Of the authors' checkout only networks.py and, for CycleGAN, image_pool.py are loaded; the steps are those of their training code,
+written out. The argument is a JSON object of settings. Reads a line for each step, answers with its seconds and the peak memory so
+far in KiB.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import importlib
-import importlib.util
 import inspect
-import itertools
 import json
-import random
 import resource
 import sys
 import time
-import types
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Callable, Tuple
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Step = Callable[[], None]
+
+
+def load_networks(folder: str) -> ModuleType:
+    """Their networks.py without the __init__.py beside it, and under a name of its own: our networks.py is another one."""
+    peer = sys.modules["peer"] = ModuleType("peer")
+    peer.__path__ = [folder, str(Path(folder, "models")), str(Path(folder, "util"))]
+    return importlib.import_module("peer.networks")
 
 
 def adam(lr: float, *networks: nn.Module, weight_decay: float = 0) -> torch.optim.Adam:
-    parameters = itertools.chain(*(network.parameters() for network in networks))
-    return torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
+    return torch.optim.Adam(nn.ModuleList(networks).parameters(), lr=lr, betas=(0.5, 0.999), weight_decay=weight_decay)
 
 
-def random_batch(options: argparse.Namespace):
-    """real_A and real_B (N, 3, H, W) in [-1, 1]."""
-    shape = (options.batch_size, 3, options.img_size, options.img_size)
-    return torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1
+def adversarial(criterion: Callable[[Tensor, Tensor], Tensor], logit: Tensor, is_real: bool) -> Tensor:
+    return criterion(logit, torch.full_like(logit, float(is_real)))
 
 
-class UGATITStep:
-    """Networks, optimizers and step of UGATIT-pytorch on one random batch."""
+least_squares = functools.partial(adversarial, F.mse_loss)
+cross_entropy = functools.partial(adversarial, F.binary_cross_entropy_with_logits)
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        # Under a name of its own: our networks.py is another one.
-        specification = importlib.util.spec_from_file_location("peer_networks", Path(options.peer) / "networks.py")
-        peer = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(peer)
-        ch = options.ch
-        sizes = dict(input_nc=3, output_nc=3, ngf=ch, n_blocks=options.n_res, img_size=options.img_size, light=options.light)
-        self.genA2B, self.genB2A = peer.ResnetGenerator(**sizes), peer.ResnetGenerator(**sizes)
-        self.disGA, self.disGB = (peer.Discriminator(3, ch, options.n_dis + 1) for _ in range(2))
-        self.disLA, self.disLB = (peer.Discriminator(3, ch, options.n_dis - 1) for _ in range(2))
-        self.L1_loss, self.MSE_loss, self.BCE_loss = nn.L1Loss(), nn.MSELoss(), nn.BCEWithLogitsLoss()
-        self.G_optim = adam(0.0001, self.genA2B, self.genB2A, weight_decay=0.0001)
-        self.D_optim = adam(0.0001, self.disGA, self.disGB, self.disLA, self.disLB, weight_decay=0.0001)
-        self.Rho_clipper = peer.RhoClipper(0, 1)
-        self.real_A, self.real_B = random_batch(options)
 
-    def real(self, logit: torch.Tensor) -> torch.Tensor:
-        return self.MSE_loss(logit, torch.ones_like(logit))
+def ugatit_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
+    """`train()` of UGATIT-pytorch: the fakes that D sees are not detached, and the generators run again for their own update."""
+    sizes = dict(input_nc=3, output_nc=3, ngf=options.ch, n_blocks=options.n_res, img_size=options.img_size, light=options.light)
+    genA2B, genB2A = (networks.ResnetGenerator(**sizes) for _ in range(2))
+    disGA, disGB, disLA, disLB = (networks.Discriminator(3, options.ch, options.n_dis + more) for more in (1, 1, -1, -1))
+    G_optim = adam(0.0001, genA2B, genB2A, weight_decay=0.0001)
+    D_optim = adam(0.0001, disGA, disGB, disLA, disLB, weight_decay=0.0001)
+    disA, disB = (disGA, disLA), (disGB, disLB)
+    Rho_clipper = networks.RhoClipper(0, 1)
 
-    def fake(self, logit: torch.Tensor) -> torch.Tensor:
-        return self.MSE_loss(logit, torch.zeros_like(logit))
+    def judged(discriminators: Tuple[nn.Module, ...], image: Tensor, is_real: bool) -> Tensor:
+        """Least squares of logits and CAM logits."""
+        outputs = [discriminator(image) for discriminator in discriminators]
+        return sum(least_squares(logit, is_real) + least_squares(cam_logit, is_real) for logit, cam_logit, _ in outputs)
 
-    def __call__(self) -> None:
-        real_A, real_B = self.real_A, self.real_B
-        # Update D
-        self.D_optim.zero_grad()
-        fake_A2B, _, _ = self.genA2B(real_A)
-        fake_B2A, _, _ = self.genB2A(real_B)
-        loss = 0
-        for discriminators, real, fake in (
-            ((self.disGA, self.disLA), real_A, fake_B2A),
-            ((self.disGB, self.disLB), real_B, fake_A2B),
-        ):
-            for discriminator in discriminators:
-                real_logit, real_cam_logit, _ = discriminator(real)
-                fake_logit, fake_cam_logit, _ = discriminator(fake)
-                loss = loss + self.real(real_logit) + self.fake(fake_logit)
-                loss = loss + self.real(real_cam_logit) + self.fake(fake_cam_logit)
+    def step() -> None:
+        D_optim.zero_grad()
+        fake_A2B, _, _ = genA2B(real_A)
+        fake_B2A, _, _ = genB2A(real_B)
+        loss = judged(disA, real_A, True) + judged(disA, fake_B2A, False)
+        loss = loss + judged(disB, real_B, True) + judged(disB, fake_A2B, False)
         loss.backward()
-        self.D_optim.step()
+        D_optim.step()
 
-        # Update G
-        self.G_optim.zero_grad()
-        fake_A2B, fake_A2B_cam_logit, _ = self.genA2B(real_A)
-        fake_B2A, fake_B2A_cam_logit, _ = self.genB2A(real_B)
-        fake_A2B2A, _, _ = self.genB2A(fake_A2B)
-        fake_B2A2B, _, _ = self.genA2B(fake_B2A)
-        fake_A2A, fake_A2A_cam_logit, _ = self.genB2A(real_A)
-        fake_B2B, fake_B2B_cam_logit, _ = self.genA2B(real_B)
-        loss = 10 * (self.L1_loss(fake_A2B2A, real_A) + self.L1_loss(fake_B2A2B, real_B))
-        loss = loss + 10 * (self.L1_loss(fake_A2A, real_A) + self.L1_loss(fake_B2B, real_B))
-        for discriminators, fake in (((self.disGA, self.disLA), fake_B2A), ((self.disGB, self.disLB), fake_A2B)):
-            for discriminator in discriminators:
-                fake_logit, fake_cam_logit, _ = discriminator(fake)
-                loss = loss + self.real(fake_logit) + self.real(fake_cam_logit)
-        for source, other in ((fake_B2A_cam_logit, fake_A2A_cam_logit), (fake_A2B_cam_logit, fake_B2B_cam_logit)):
-            cam_loss = self.BCE_loss(source, torch.ones_like(source)) + self.BCE_loss(other, torch.zeros_like(other))
-            loss = loss + 1000 * cam_loss
+        G_optim.zero_grad()
+        fake_A2B, fake_A2B_cam_logit, _ = genA2B(real_A)
+        fake_B2A, fake_B2A_cam_logit, _ = genB2A(real_B)
+        fake_A2B2A, _, _ = genB2A(fake_A2B)
+        fake_B2A2B, _, _ = genA2B(fake_B2A)
+        fake_A2A, fake_A2A_cam_logit, _ = genB2A(real_A)
+        fake_B2B, fake_B2B_cam_logit, _ = genA2B(real_B)
+        loss = 10 * (F.l1_loss(fake_A2B2A, real_A) + F.l1_loss(fake_B2A2B, real_B))
+        loss = loss + 10 * (F.l1_loss(fake_A2A, real_A) + F.l1_loss(fake_B2B, real_B))
+        loss = loss + judged(disA, fake_B2A, True) + judged(disB, fake_A2B, True)
+        loss = loss + 1000 * (cross_entropy(fake_B2A_cam_logit, True) + cross_entropy(fake_A2A_cam_logit, False))
+        loss = loss + 1000 * (cross_entropy(fake_A2B_cam_logit, True) + cross_entropy(fake_B2B_cam_logit, False))
         loss.backward()
-        self.G_optim.step()
-        self.genA2B.apply(self.Rho_clipper)
-        self.genB2A.apply(self.Rho_clipper)
+        G_optim.step()
+        genA2B.apply(Rho_clipper)
+        genB2A.apply(Rho_clipper)
+
+    return step
 
 
-class ImageGANStep:
-    """What CycleGAN and Pix2Pix share: models/networks.py of one of their repositories, imported without models/__init__.py."""
-
-    def __init__(self, options: argparse.Namespace, criterion: nn.Module) -> None:
-        self.options, self.criterion, self.L1 = options, criterion, nn.L1Loss()
-        self.real_A, self.real_B = random_batch(options)
-        sys.path.insert(0, options.peer)
-        package = sys.modules["models"] = types.ModuleType("models")
-        package.__path__ = [str(Path(options.peer) / "models")]
-        self.networks = importlib.import_module("models.networks")
-
-    def define(self, function, *arguments, **settings) -> nn.Module:
-        """Call one of their functions or classes without antialiasing, which the older of the two repositories does not know."""
-        known = inspect.signature(function).parameters
-        plain = {name: True for name in ("no_antialias", "no_antialias_up") if name in known}
-        return function(*arguments, **settings, **plain)
-
-    def patch_gan(self, channels: int, norm: str) -> nn.Module:
-        depth = self.options.n_layers_D
-        define_D = self.networks.define_D
-        return self.define(define_D, channels, self.options.ch, "n_layers" if depth else "pixel", n_layers_D=depth, norm=norm)
-
-    def gan(self, prediction: torch.Tensor, is_real: bool) -> torch.Tensor:
-        return self.criterion(prediction, torch.tensor(float(is_real)).expand_as(prediction))
+def without_antialiasing(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """One of their functions or classes without antialiasing, which the older of the two repositories does not know."""
+    known = inspect.signature(function).parameters
+    return functools.partial(function, **{name: True for name in ("no_antialias", "no_antialias_up") if name in known})
 
 
-class CycleGANStep(ImageGANStep):
-    """Networks, optimizers and step of cycle_gan_model.py, instance norm and least squares, with its pool of 50."""
+def patch_gan(options: SimpleNamespace, networks: ModuleType, channels: int, norm: str) -> nn.Module:
+    kind = "n_layers" if options.n_layers_D else "pixel"
+    return without_antialiasing(networks.define_D)(channels, options.ch, kind, n_layers_D=options.n_layers_D, norm=norm)
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__(options, nn.MSELoss())
-        resnet = dict(norm_layer=self.networks.get_norm_layer("instance"), n_blocks=options.n_blocks)
-        self.netG_A, self.netG_B = (self.define(self.networks.ResnetGenerator, 3, 3, options.ch, **resnet) for _ in range(2))
-        self.netD_A, self.netD_B = (self.patch_gan(3, "instance") for _ in range(2))
-        self.optimizer_G, self.optimizer_D = adam(0.0002, self.netG_A, self.netG_B), adam(0.0002, self.netD_A, self.netD_B)
-        self.pools = ([], [])
 
-    def pooled(self, pool: list, fakes: torch.Tensor) -> torch.Tensor:
-        given = []
-        for image in fakes.detach().split(1):
-            if len(pool) < 50:
-                pool.append(image)
-            elif random.uniform(0, 1) > 0.5:
-                place = random.randint(0, 49)
-                image, pool[place] = pool[place].clone(), image
-            given.append(image)
-        return torch.cat(given)
+def cyclegan_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
+    """`optimize_parameters()` of cycle_gan_model.py, instance norm and least squares."""
+    generator = without_antialiasing(networks.ResnetGenerator)
+    sizes = dict(norm_layer=networks.get_norm_layer("instance"), n_blocks=options.n_blocks)
+    netG_A, netG_B = (generator(3, 3, options.ch, **sizes) for _ in range(2))
+    netD_A, netD_B = (patch_gan(options, networks, 3, "instance") for _ in range(2))
+    optimizer_G, optimizer_D = adam(0.0002, netG_A, netG_B), adam(0.0002, netD_A, netD_B)
+    discriminators = nn.ModuleList([netD_A, netD_B])
+    image_pool = importlib.import_module("peer.image_pool")
+    fake_A_pool, fake_B_pool = image_pool.ImagePool(50), image_pool.ImagePool(50)
 
-    def set_requires_grad(self, requires_grad: bool) -> None:
-        for netD in (self.netD_A, self.netD_B):
-            netD.requires_grad_(requires_grad)
+    def step() -> None:
+        fake_B = netG_A(real_A)
+        rec_A = netG_B(fake_B)
+        fake_A = netG_B(real_B)
+        rec_B = netG_A(fake_A)
 
-    def __call__(self) -> None:
-        real_A, real_B = self.real_A, self.real_B
-        fake_B = self.netG_A(real_A)
-        rec_A = self.netG_B(fake_B)
-        fake_A = self.netG_B(real_B)
-        rec_B = self.netG_A(fake_A)
-
-        self.set_requires_grad(False)
-        self.optimizer_G.zero_grad()
-        loss = self.L1(self.netG_A(real_B), real_B) * 10 * 0.5 + self.L1(self.netG_B(real_A), real_A) * 10 * 0.5
-        loss = loss + self.gan(self.netD_A(fake_B), True) + self.gan(self.netD_B(fake_A), True)
-        loss = loss + self.L1(rec_A, real_A) * 10 + self.L1(rec_B, real_B) * 10
+        discriminators.requires_grad_(False)
+        optimizer_G.zero_grad()
+        loss = F.l1_loss(netG_A(real_B), real_B) * 10 * 0.5 + F.l1_loss(netG_B(real_A), real_A) * 10 * 0.5
+        loss = loss + least_squares(netD_A(fake_B), True) + least_squares(netD_B(fake_A), True)
+        loss = loss + F.l1_loss(rec_A, real_A) * 10 + F.l1_loss(rec_B, real_B) * 10
         loss.backward()
-        self.optimizer_G.step()
+        optimizer_G.step()
 
-        self.set_requires_grad(True)
-        self.optimizer_D.zero_grad()
-        for netD, real, fake, pool in zip((self.netD_A, self.netD_B), (real_B, real_A), (fake_B, fake_A), self.pools):
-            fake = self.pooled(pool, fake)
-            ((self.gan(netD(real), True) + self.gan(netD(fake), False)) * 0.5).backward()
-        self.optimizer_D.step()
+        discriminators.requires_grad_(True)
+        optimizer_D.zero_grad()
+        for netD, real, fake, pool in ((netD_A, real_B, fake_B, fake_B_pool), (netD_B, real_A, fake_A, fake_A_pool)):
+            fake = pool.query(fake)
+            ((least_squares(netD(real), True) + least_squares(netD(fake), False)) * 0.5).backward()
+        optimizer_D.step()
+
+    return step
 
 
-class Pix2PixStep(ImageGANStep):
-    """Networks, optimizers and step of pix2pix_model.py, batch norm and cross entropy."""
+def pix2pix_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
+    """`optimize_parameters()` of pix2pix_model.py, batch norm and cross entropy."""
+    norm_layer = networks.get_norm_layer("batch")
+    netG = networks.UnetGenerator(3, 3, options.n_downs, options.ch, norm_layer=norm_layer, use_dropout=True)
+    netD = patch_gan(options, networks, 6, "batch")
+    optimizer_G, optimizer_D = adam(0.0002, netG), adam(0.0002, netD)
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__(options, nn.BCEWithLogitsLoss())
-        norm_layer = self.networks.get_norm_layer("batch")
-        self.netG = self.networks.UnetGenerator(3, 3, options.n_downs, options.ch, norm_layer=norm_layer, use_dropout=True)
-        self.netD = self.patch_gan(6, "batch")
-        self.optimizer_G, self.optimizer_D = adam(0.0002, self.netG), adam(0.0002, self.netD)
-
-    def __call__(self) -> None:
-        real_A, real_B = self.real_A, self.real_B
-        fake_B = self.netG(real_A)
-        self.netD.requires_grad_(True)
-        self.optimizer_D.zero_grad()
-        loss_fake = self.gan(self.netD(torch.cat((real_A, fake_B), 1).detach()), False)
-        loss_real = self.gan(self.netD(torch.cat((real_A, real_B), 1)), True)
+    def step() -> None:
+        fake_B = netG(real_A)
+        netD.requires_grad_(True)
+        optimizer_D.zero_grad()
+        loss_fake = cross_entropy(netD(torch.cat((real_A, fake_B), 1).detach()), False)
+        loss_real = cross_entropy(netD(torch.cat((real_A, real_B), 1)), True)
         ((loss_fake + loss_real) * 0.5).backward()
-        self.optimizer_D.step()
-        self.netD.requires_grad_(False)
-        self.optimizer_G.zero_grad()
-        loss = self.gan(self.netD(torch.cat((real_A, fake_B), 1)), True) + self.L1(fake_B, real_B) * 100
+        optimizer_D.step()
+
+        netD.requires_grad_(False)
+        optimizer_G.zero_grad()
+        loss = cross_entropy(netD(torch.cat((real_A, fake_B), 1)), True) + F.l1_loss(fake_B, real_B) * 100
         loss.backward()
-        self.optimizer_G.step()
+        optimizer_G.step()
+
+    return step
 
 
-STEPS = {"ugatit": UGATITStep, "cyclegan": CycleGANStep, "pix2pix": Pix2PixStep}
+STEPS = {"ugatit": ugatit_step, "cyclegan": cyclegan_step, "pix2pix": pix2pix_step}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--method", choices=STEPS, required=True)
-    parser.add_argument("--peer", required=True)
-    parser.add_argument("--light", action="store_true")
-    for name in ("img_size", "ch", "batch_size", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    for name in ("n_res", "n_dis", "n_blocks", "n_layers_D", "n_downs"):
-        parser.add_argument(f"--{name}", type=int)
-    options = parser.parse_args()
+    options = SimpleNamespace(**json.loads(sys.argv[1]))
     torch.set_num_threads(options.threads)
     # Their networks say how they are initialised, on standard output, which is for the figures.
     answers, sys.stdout = sys.stdout, sys.stderr
-    step = STEPS[options.method](options)
+    # Images in [-1, 1].
+    real_A, real_B = (torch.rand(options.batch_size, 3, options.img_size, options.img_size) * 2 - 1 for _ in range(2))
+    step = STEPS[options.method](options, load_networks(options.peer), real_A, real_B)
     for _ in sys.stdin:
         started = time.perf_counter()
         step()
