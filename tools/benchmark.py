@@ -186,7 +186,8 @@ def run(arguments: Optional[Sequence[str]]) -> None:
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")
     options, rest = parser.parse_known_args(arguments)
     config, _ = parse_arguments(rest)
-    config.check_networks()
+    if options.what == "train":
+        config.check_networks()
     steps = DEFAULT_STEPS[options.what] if options.steps is None else options.steps
     if steps < 1 or options.warmup < 0:
         raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
