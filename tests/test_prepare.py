@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Dict
 
@@ -322,6 +323,7 @@ def test_ctrl_c_leaves_nothing(tmp_path, capsys, monkeypatch, existing):
     def fit_and_signal(*arguments):
         if not sent.is_set():
             sent.set()
+            time.sleep(0.3)  # until all threads have started: Python cannot wait for one that was interrupted while starting
             os.kill(os.getpid(), signal.SIGINT)
         return np.zeros((8, 8, 3), np.uint8)
 
