@@ -138,12 +138,9 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
     Raises:
         ConfigError: a typed flag differs from the run and may not; every such field is named.
     """
-    saved, changed = _compared(config, typed, saved)
+    refusal = "--resume cannot change {}: leave these flags out, or start a new run with another --result_dir"
+    saved, changed = _compared(config, typed, saved, "resume", refusal)
     kinds = {item.name: item.metadata["resume"] for item in dataclasses.fields(config)}
-    refused = [name for name in changed if kinds[name] == "same"]
-    if refused:
-        listed = ", ".join(f"--{name} {changed[name]} (the run has {saved[name]})" for name in refused)
-        raise ConfigError(f"--resume cannot change {listed}: leave these flags out, or start a new run with another --result_dir")
     warnings = [
         f"--{name} changes from {saved[name]} to {changed[name]}: the learning-rate schedule changes with it"
         for name in changed
@@ -158,20 +155,26 @@ def merge_for_test(config: Config, typed: Sequence[str], saved: Dict[str, Any]) 
     Raises:
         ConfigError: a typed flag differs from the checkpoint's value and may not; every such field is named.
     """
-    saved, changed = _compared(config, typed, saved)
-    kinds = {item.name: item.metadata["test"] for item in dataclasses.fields(config)}
-    refused = [name for name in changed if kinds[name] == "same"]
-    if refused:
-        listed = ", ".join(f"--{name} {changed[name]} (it has {saved[name]})" for name in refused)
-        raise ConfigError(f"the checkpoint was trained with other settings than {listed}: leave these flags out")
+    refusal = "the checkpoint was trained with other settings than {}: leave these flags out"
+    saved, changed = _compared(config, typed, saved, "test", refusal)
     return dataclasses.replace(config, **{**saved, **changed, "eval_freq": 0, "keep_best": None})
 
 
-def _compared(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """The saved settings, with the defaults of those that are younger than the run, and the typed ones that differ from them."""
+def _compared(
+    config: Config, typed: Sequence[str], saved: Dict[str, Any], use: str, refusal: str
+) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """The saved settings, with the defaults of those that are younger than the run, and the typed ones that differ from them.
+
+    Raises ConfigError with `refusal` where one of these is "same" for this `use` (a key of the fields' metadata).
+    """
     defaults = to_saved(type(config)())
     saved = {name: saved.get(name, default) for name, default in defaults.items()}
-    return saved, {name: getattr(config, name) for name in typed if name in saved and saved[name] != getattr(config, name)}
+    changed = {name: getattr(config, name) for name in typed if name in saved and saved[name] != getattr(config, name)}
+    same = {item.name for item in dataclasses.fields(config) if item.metadata[use] == "same"}
+    refused = [f"--{name} {value} (the run has {saved[name]})" for name, value in changed.items() if name in same]
+    if refused:
+        raise ConfigError(refusal.format(", ".join(refused)))
+    return saved, changed
 
 
 # How a command ends

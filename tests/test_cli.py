@@ -167,8 +167,8 @@ BAD = {
     "json in training": (nothing, ["--json"], 2, ["--json is for --phase check"]),
     "resume of a mistyped run": (trained, ["--resume", "--dataset", "tniy"], 1, ["--resume: there is no checkpoint in", "tniy"]),
     "resume of a lost run": (trained_then_lost, ["--resume"], 1, ["--resume: there is no checkpoint in"]),
-    "other rate in test": (trained, [*TEST, "--lr", "0.5"], 2, ["--lr 0.5 (it has 0.0001)"]),
-    "other length in test": (trained, [*TEST, "--iteration", "9"], 2, ["--iteration 9 (it has 1)"]),
+    "other rate in test": (trained, [*TEST, "--lr", "0.5"], 2, ["--lr 0.5 (the run has 0.0001)"]),
+    "other length in test": (trained, [*TEST, "--iteration", "9"], 2, ["--iteration 9 (the run has 1)"]),
     "test into a file": (trained_then_blocked, TEST, 1, ["A2B", "--result_dir"]),
     "size no multiple of 4": (nothing, ["--img_size", "30"], 2, ["--img_size 30", "multiple of 4"]),
     "size too small": (nothing, ["--img_size", "64", "--n_dis", "6"], 2, ["use --n_dis 4, or images of at least 96"]),
@@ -200,7 +200,7 @@ BAD = {
     "resume of damaged meta": (trained_with_damaged_meta, ["--resume"], 1, ["meta.json: cannot be read"]),
     "test of another method": (trained_by_another_method, TEST, 2, ["--method ugatit", "--method othermethod"]),
     "resume of another method": (trained_by_another_method, ["--resume"], 2, ["--method ugatit", "--method othermethod"]),
-    "test of other networks": (trained, [*TEST, "--ch", "3"], 2, ["--ch 3 (it has 2)"]),
+    "test of other networks": (trained, [*TEST, "--ch", "3"], 2, ["--ch 3 (the run has 2)"]),
     "test without images": (trained_then_without_tests, TEST, 1, ["no test images", "{trainA,trainB,testA,testB}"]),
 }  # fmt: skip
 
