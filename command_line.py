@@ -8,7 +8,6 @@ import dataclasses
 import os
 import sys
 import traceback
-from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, get_type_hints
 
 from config import CONFIGS, METHODS, Config, to_saved
@@ -68,14 +67,16 @@ def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:
         described.update(type=_boolean, nargs="?", const=True, metavar="true|false")
     else:
         plain = {Optional[int]: int, Optional[str]: str}.get(type_hint, type_hint)
-        described.update(
-            type=plain if plain is type_hint else partial(_optional, plain), metavar={int: "N", float: "X", str: "TEXT"}[plain]
-        )
+        described.update(type=plain if plain is type_hint else _optional(plain), metavar={int: "N", float: "X", str: "TEXT"}[plain])
     return described
 
 
-def _optional(plain: Callable[[str], Any], text: str) -> Any:
-    return None if text.lower() == "none" else plain(text)
+def _optional(plain: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return None if text.lower() == "none" else plain(text)
+
+    parse.__name__ = plain.__name__  # argparse names it in its error
+    return parse
 
 
 def _boolean(text: str) -> bool:
@@ -215,8 +216,9 @@ class TolerantStream:
     the encoding does not have are printed as escapes.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: Optional[TextIO]) -> None:
+        # None where the process was started without one.
+        self._stream = stream = stream or open(os.devnull, "w")  # noqa: SIM115
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 

@@ -103,7 +103,13 @@ class Config:
         resume="command",
         phases=("test", "evaluate"),
     )
-    dry_run: bool = setting(False, "print the configuration and the networks, then exit", "run", resume="command")
+    dry_run: bool = setting(
+        False,
+        "print the configuration and the networks, then exit",
+        "run",
+        resume="command",
+        phases=("train", "test", "evaluate"),
+    )
     json: bool = setting(False, "print the report as JSON", "run", resume="command", phases=("check",))
     debug: bool = setting(False, "show tracebacks", "run", resume="command")
     benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run")
@@ -194,7 +200,10 @@ class Config:
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            _check_value(item, getattr(self, item.name))
+            try:
+                _check_value(item, getattr(self, item.name))
+            except TypeError as error:  # from the file of a run
+                raise ConfigError(f"--{item.name} {getattr(self, item.name)!r}: a value of another type is needed") from error
         if not self.dataset or "/" in self.dataset or "\\" in self.dataset or self.dataset in (".", ".."):
             raise ConfigError(f"--dataset {self.dataset!r}: give the name of a folder under --data_root")
 
@@ -279,9 +288,9 @@ class UGATITConfig(Config):
             # The depth in the paper's proportion, 6 at 256x256, which leaves the same 6x6 map of logits.
             proportionate = max(4, self.img_size.bit_length() - 3)
             fits = self.img_size >= smallest_image(proportionate + 1)
-            remedy = (
-                f"use --n_dis {proportionate}, or images of at least {smallest}" if fits else f"use images of at least {smallest}"
-            )
+            remedy = f"use --n_dis {proportionate}, or images of at least {smallest}"
+            if not fits:
+                remedy = f"use images of at least {smallest_image(5)}" + " with --n_dis 4" * (self.n_dis != 4)
             raise ConfigError(f"--img_size {self.img_size} is too small for --n_dis {self.n_dis}: {remedy}")
 
 

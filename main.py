@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
-if __name__ == "__main__":
-    # Until `main` can say it in one line, Ctrl-C ends the process without a traceback.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    # Until Paddle is imported, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import contextlib
 from functools import partial
@@ -28,11 +27,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def run(arguments: Sequence[str]) -> Optional[int]:
     """Parse, configure the CPU, run the phase. Raises UserError or OSError."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     config, typed = parse_arguments(arguments)
     refuse_flags_of_other_phases(config, typed)
     configure_cpu()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return PHASES[config.phase](config, typed)
 
 
@@ -49,7 +48,7 @@ def train(config: Config, typed: List[str]) -> None:
     from metrics.assessment import assess, build_evaluation
 
     run = RunFolder(config.result_dir, config.dataset, config.method)
-    checkpoint = None
+    checkpoint, iteration = None, run.newest_iteration()
     if config.resume:
         checkpoint = run.newest_checkpoint(config.method)
         config, warnings = merge_for_resume(config, typed, checkpoint.meta["config"])
@@ -70,8 +69,11 @@ def train(config: Config, typed: List[str]) -> None:
     evaluate = partial(assess, build_evaluation(config, run.features), run.evaluation()) if config.eval_freq else None
     training = Training(build_method(config), run, data.samples(), evaluate)
     with run.only_one():
-        run.check_data(data.file_sizes(), accept=config.accept_changed_data)
-        if checkpoint is not None:
+        run.refuse_if_trained_beyond(iteration)
+        if checkpoint is None:
+            run.record_data(data.file_sizes())
+        else:
+            run.check_data(data.file_sizes(), accept=config.accept_changed_data)
             training.restore(checkpoint)
             print(f"resumed at iteration {training.method.iteration}")
         run.create(to_json(config))
@@ -104,7 +106,7 @@ def test(config: Config, typed: List[str]) -> None:
     for direction, error in errors.items():
         print(f"{direction}: {error}")
     print(f"contact sheets: {' and '.join(str(folder / f'contact_{direction}.png') for direction in parts)}")
-    print(f"rows with heat maps: {' and '.join(str(folder / f'grid_{direction}.png') for direction in parts)}")
+    print(f"rows of each image: {' and '.join(str(folder / f'grid_{direction}.png') for direction in parts)}")
     return None
 
 

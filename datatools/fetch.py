@@ -86,9 +86,10 @@ def fetch(name: str, data_root: Union[str, Path], url: Optional[str] = None, sha
         raise ConfigError(f"--sha256 {sha256!r}: give 64 hexadecimal digits")
     known = KNOWN.get(name, KnownSet(""))
     url = url or known.url or ""
-    by_hand = f"save {known.by_hand} as {archives['.zip']} and repeat the command" if known.by_hand else "--url takes an address"
+    by_hand = f"save {known.by_hand} as {archives['.zip']} and repeat the command" if known.by_hand else ""
     if not saved and not url:
-        raise ConfigError(f"{name}: {by_hand if known.by_hand else f'unknown data set; {by_hand}, --list shows the known ones'}")
+        unknown = "unknown data set: --list shows the known ones, --url takes the address of another archive"
+        raise ConfigError(f"{name}: {by_hand or unknown}")
     archive = saved or next((archives[suffix] for suffix in archives if url.endswith(suffix)), archives[".zip"])
     try:
         found = download(url, archive, label=name)
@@ -98,7 +99,7 @@ def fetch(name: str, data_root: Union[str, Path], url: Optional[str] = None, sha
     except DownloadError as error:
         if not saved:
             archive.unlink(missing_ok=True)  # else the same command would meet it again
-        raise DownloadError(f"{error}; or {by_hand}") from error
+        raise DownloadError(f"{error}; or {by_hand}" if by_hand else str(error)) from error
     if not saved:
         archive.unlink()
     return folder

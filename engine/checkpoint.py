@@ -37,7 +37,7 @@ FILES_OF_FORMAT = {
     1: {"generators": "model.safetensors", "discriminators": "model.safetensors", "optimizer": "optimizer.safetensors"},
     2: {part: f"{part}.safetensors" for part in PARTS},
 }
-ANOTHER = "take another one of the run with --checkpoint"
+ANOTHER = "use another checkpoint of the run"
 Arrays = Dict[str, np.ndarray]
 
 
@@ -97,8 +97,8 @@ class CheckpointFolder:
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CheckpointError(
-                f"--result_dir: cannot save a checkpoint in {self.folder} ({reason}); make room there. "
-                "The older checkpoints are untouched: go on with --resume"
+                f"--result_dir: cannot save a checkpoint in {self.folder} ({reason}); what was saved earlier is untouched: "
+                "make the folder writable or make room, then go on with --resume"
             ) from error
         finally:
             with contextlib.suppress(OSError):
@@ -175,6 +175,8 @@ def find_checkpoint(path: Path) -> Path:
         found = [(iteration, checkpoint) for iteration, checkpoint in found if "best" in checkpoint.name]
     if not found:
         nothing = f"--checkpoint: {path} is not a checkpoint folder, it has no {META}, nor the folder of a run"
+        if by_name:
+            nothing = f"--checkpoint: {path.parent} has no checkpoint" + " kept by --keep_best" * (path.name == "best")
         raise CheckpointError("; ".join(problems) or nothing)
     for problem in problems:
         print(f"passed over {problem}", file=sys.stderr)
@@ -217,11 +219,11 @@ def load(path: Path, method: Optional[str] = None, parts: Sequence[str] = PARTS)
     if method is not None and meta["method"] != method:
         raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}")
     files = FILES_OF_FORMAT[meta["format_version"]]
-    contents = {name: _load_file(path / name, meta["checksums"][name]) for name in {files[part] for part in parts}}
+    contents = {name: _load_file(path / name, meta["checksums"].get(name)) for name in {files[part] for part in parts}}
     return Checkpoint({part: contents[files[part]] for part in parts}, meta)
 
 
-def _load_file(file: Path, checksum: str) -> Arrays:
+def _load_file(file: Path, checksum: Optional[str]) -> Arrays:
     try:
         if sha256_of(file) != checksum:
             raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
@@ -237,12 +239,15 @@ def read_meta(path: Path) -> Dict[str, Any]:
         meta = json.loads(file.read_text(encoding="utf-8"))
         checksum = meta.pop("checksum")
         version = meta["format_version"]
+        has_all = isinstance(meta["iteration"], int) and isinstance(meta["method"], str)
     except FileNotFoundError as error:
         raise CheckpointError(f"--checkpoint: {path} is not a checkpoint folder, it has no {META}") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{file}: cannot be read; {ANOTHER}") from error
     if checksum != _checksum(meta):
         raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
+    if not has_all or not isinstance(meta.get("config", {}), dict) or not isinstance(meta.get("checksums"), dict):
+        raise CheckpointError(f"{file}: not the meta.json of a checkpoint; {ANOTHER}")
     if version not in FILES_OF_FORMAT:
         raise CheckpointError(f"{file}: made by a newer version of this project (format {version}); update")
     return meta

@@ -86,7 +86,9 @@ def _import_paddle_quietly() -> None:
     said = io.StringIO()
     with temporary_home(), contextlib.redirect_stderr(said), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No ccache found")
-        import paddle  # noqa: F401
+        import paddle
+
+        paddle.disable_signal_handler()  # they print a C++ traceback at SIGTERM
     for line in said.getvalue().splitlines():
         if line.strip() and not any(expected in line for expected in EXPECTED_AT_IMPORT):
             print(line, file=sys.stderr)

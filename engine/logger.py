@@ -87,33 +87,40 @@ def open_log(run: RunFolder, iteration: Optional[int] = None) -> RunLog:
 
 
 def _cut_metrics(path: Path, iteration: int) -> None:
-    """Keep the whole lines up to `iteration`. A process killed while writing leaves half a line at the end."""
+    """Keep the whole lines up to `iteration`. A process that is killed while writing leaves half a line."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             if json.loads(line)["iteration"] <= iteration:
                 kept.append(line + "\n")
     write_bytes(path, "".join(kept).encode())
 
 
 def _cut_records(path: Path, iteration: int) -> None:
-    """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer. They are in order of iterations."""
+    """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer. They are in order of iterations.
+
+    What follows a damaged record is cut off too.
+    """
     if not path.exists():
         return
     with temporary_home():
         from visualdl.proto.record_pb2 import Record
 
+    size = path.stat().st_size
     with open(path, "r+b") as stream:
         while True:
             start = stream.tell()
-            header = stream.read(8)
-            content = stream.read(int.from_bytes(header, "little")) if len(header) == 8 else b""
-            if not content or len(content) < int.from_bytes(header, "little"):
+            length = int.from_bytes(stream.read(8), "little")
+            content = stream.read(length) if length <= size - stream.tell() else b""
+            if not content:
                 break
-            record = Record()
-            record.ParseFromString(content)
+            try:
+                record = Record()
+                record.ParseFromString(content)
+            except Exception:  # DecodeError of protobuf, whose place differs between versions
+                break
             if any(value.id > iteration for value in record.values):
                 break
         stream.truncate(start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import numpy as np
@@ -96,7 +97,12 @@ class Method:
         return networks
 
     def update(self, name: str, loss: Tensor) -> None:
-        """One step of the optimizer `name` down the gradient of `loss`: the seam where every update passes."""
+        """One step of the optimizer `name` down the gradient of `loss`: the seam where every update passes.
+
+        Raises:
+            TrainingError: the loss is not finite. Paddle's backward pass may write outside its memory where a map is not.
+        """
+        self._check_loss(f"{name}_total", float(loss))
         loss.backward()
         # The moments are named at the first step, with a number that counts how often a name was asked for in this process.
         # A checkpoint needs the same names in every process.
@@ -125,12 +131,15 @@ class Method:
         # One copy from the device for all of them.
         values = paddle.stack([value.detach() for value in losses.values()]).numpy().tolist()
         for name, value in zip(losses, values):
-            if not np.isfinite(value):
-                raise TrainingError(
-                    f"iteration {self.iteration}: the loss {name} is {value}; the last checkpoint is untouched; "
-                    "start a new run with a lower --lr and another --result_dir"
-                )
+            self._check_loss(name, value)
         return dict(zip(losses, values))
+
+    def _check_loss(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"iteration {self.iteration}: the loss {name} is {value}; the last checkpoint is untouched; "
+                "start a new run with a lower --lr and another --result_dir"
+            )
 
     @contextlib.contextmanager
     def inference(self, draw: int = 0) -> Iterator[None]:

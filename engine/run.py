@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator, Mapping, Sequence, Tuple, Union
 
 from config import Config
-from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, has_checkpoints, load
+from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, has_checkpoints, load, newest_iteration
 from errors import CheckpointError, ConfigError, DataError
 from utils import write_bytes
 
@@ -84,36 +84,47 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self, error) from error
 
+    def newest_iteration(self) -> int:
+        """The iteration of the newest checkpoint, 0 where there is none."""
+        return newest_iteration(self.checkpoints)
+
+    def refuse_if_trained_beyond(self, iteration: int) -> None:
+        """Raise CheckpointError where another process has saved a checkpoint since this one looked."""
+        if self.newest_iteration() != iteration:
+            raise CheckpointError(f"{self.path}: another process has trained this run meanwhile; repeat the command")
+
     def check_data(self, sizes: Mapping[str, int], accept: bool) -> None:
-        """Hold the training files against those that the run began with, and record them where there is no record or a change is
-        accepted.
+        """Compare the training files with those that the run began with.
 
         Args:
             sizes: bytes by path in the data set.
-            accept: go on with other files (--accept_changed_data).
+            accept: go on with other files, and record them (--accept_changed_data).
 
         Raises:
-            DataError: files were added, removed or have other sizes, and that is not accepted.
+            DataError: files were added, removed or have other sizes, or the record is damaged, and that is not accepted.
             CheckpointError: the record cannot be written.
         """
         try:
             recorded = json.loads(self.data.read_text(encoding="utf-8"))["files"]
-        except (OSError, ValueError, KeyError, TypeError):
-            recorded = None
-        if recorded == sizes:
-            return
-        if recorded is not None:
             changes = _differences(recorded, sizes)
-            if not accept:
-                raise DataError(
-                    f"--resume: the training files are not those the run began with: {changes}; "
-                    "restore them, or go on with --accept_changed_data"
-                )
-            print(f"going on with other training files: {changes}")
-        try:
-            write_bytes(
-                self.data, (json.dumps({"files": sizes}, indent=0, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+        except FileNotFoundError:  # a run of version 0.1
+            return self.record_data(sizes)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            changes = f"{self.data} is damaged"
+        if not changes:
+            return None
+        if not accept:
+            raise DataError(
+                f"--resume: the training files are not those the run began with: {changes}; "
+                "restore them, or go on with --accept_changed_data"
             )
+        print(f"going on with other training files: {changes}")
+        return self.record_data(sizes)
+
+    def record_data(self, sizes: Mapping[str, int]) -> None:
+        """Record the names and sizes of the training files. Raises CheckpointError where that cannot be written."""
+        try:
+            write_bytes(self.data, (json.dumps({"files": sizes}, indent=0) + "\n").encode())
         except OSError as error:
             raise cannot_write(self, error) from error
 

@@ -55,6 +55,10 @@ def translate_test_images(method: Method, parts: Mapping[str, Part], folder: Pat
         record["rows"][direction], record["images"][direction] = translator.labels, list(translator.targets.values())
         if translator.errors:
             errors[direction] = Errors(*np.mean(translator.errors, axis=0).tolist())
+    for direction in set(method.directions) - set(parts):
+        for sheet in (folder / f"contact_{direction}.png", folder / f"grid_{direction}.png"):
+            sheet.unlink(missing_ok=True)
+        remove_others(folder, direction, written=set())
     write_bytes(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     return errors
 
@@ -81,7 +85,7 @@ class _Translator:
                 columns.append(column)
         write_image(self.folder / f"contact_{self.direction}.png", contact_sheet(stacks))
         write_image(self.folder / f"grid_{self.direction}.png", labelled_grid(columns, self.labels))
-        self.remove_others()
+        remove_others(self.folder, self.direction, self.written)
 
     def translate(self, index: int, target: str):
         """Write what belongs to one image; returns its stack for the contact sheet and its column for the grid."""
@@ -105,11 +109,12 @@ class _Translator:
         write_image(path, image)
         self.written.add(path)
 
-    def remove_others(self) -> None:
-        """Whoever scores a folder must not mix the translations of two tests."""
-        for folder in (self.folder / self.direction, *(self.folder / kind / self.direction for kind in ("grid", "answers"))):
-            for path in set(folder.rglob("*.png")) - self.written:
-                path.unlink()
+
+def remove_others(folder: Path, direction: str, written: Set[Path]) -> None:
+    """Remove the translations that an earlier test has left: whoever scores a folder must not mix two tests."""
+    for place in (folder / direction, folder / "grid" / direction, folder / "answers" / direction):
+        for path in set(place.rglob("*.png")) - written:
+            path.unlink()
 
 
 def _spread(count: int, most: int) -> set:

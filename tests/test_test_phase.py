@@ -94,6 +94,9 @@ def test_a_second_test_leaves_no_translations_of_images_that_are_gone(tmp_path):
     assert main.main(flags(tmp_path, "--phase", "test")) == 0
     assert sorted(path.name for path in (test / "A2B").iterdir()) == ["0.png", "notes.txt"]
     assert [path.name for path in (test / "grid" / "A2B").iterdir()] == ["0.png"]
+    shutil.rmtree(folder / "testB")
+    assert main.main(flags(tmp_path, "--phase", "test")) == 0
+    assert not list(test.rglob("B2A/*.png")) and not list(test.glob("*B2A.png"))
 
 
 @pytest.mark.parametrize("method", ["ugatit", "cyclegan"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,6 +18,7 @@ from visualdl.reader.record_reader import RecordReader
 
 import main
 from engine.checkpoint import PARTS, load
+from engine.run import RunFolder
 from tests.helpers import (
     ROOT,
     TINY,
@@ -284,6 +287,69 @@ UGATIT.UGATIT.train_step = poisoned
     assert result.returncode == 1
     assert "iteration 3: the loss G_cycle_B is nan" in result.stderr and result.stderr.count("\n") == 1
     assert load(newest(run_folder(tmp_path))).meta["iteration"] == 2
+
+
+def test_a_divergence_stops_before_its_gradients(tmp_path):
+    """Maps that are not finite make Paddle's pooling write outside its memory when it goes backward."""
+    draw_dataset(tmp_path / "data")
+    result = call(flags(tmp_path, *TINY, "--lr", "1e30", "--iteration", "9"), timeout=100)
+    assert result.returncode == 1 and re.match(r"error: iteration \d: the loss \S+ is (nan|inf)", result.stderr), result.stderr
+
+
+def test_a_run_that_another_process_has_trained_meanwhile_is_refused(tmp_path, monkeypatch, capsys):
+    draw_dataset(tmp_path / "data")
+    arguments = flags(tmp_path, *TINY, "--iteration", "1")
+    only_one = RunFolder.only_one
+
+    @contextlib.contextmanager
+    def late(self):
+        monkeypatch.setattr(RunFolder, "only_one", only_one)
+        assert main.main(arguments) == 0
+        with only_one(self):
+            yield
+
+    monkeypatch.setattr(RunFolder, "only_one", late)
+    assert main.main(arguments) == 1
+    assert "another process has trained this run meanwhile" in capsys.readouterr().err
+    assert len(read_metrics(run_folder(tmp_path)) if (run_folder(tmp_path) / "metrics.jsonl").exists() else []) == 0
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 1
+
+
+def test_names_that_are_not_text_and_a_damaged_record(tmp_path, capsys):
+    folder = draw_dataset(tmp_path / "data")
+    os.rename(folder / "trainA" / "0.png", os.fsencode(folder / "trainA") + b"/\xff.png")
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "1")) == 0
+    (folder / "trainA" / "1.png").unlink()
+    assert main.main(flags(tmp_path, "--resume", "--iteration", "2")) == 1
+    assert "1 missing (trainA/1.png)" in capsys.readouterr().err
+    (run_folder(tmp_path) / "data.json").write_text("[]")
+    assert main.main(flags(tmp_path, "--resume", "--iteration", "2")) == 1
+    assert "data.json is damaged" in capsys.readouterr().err
+    shutil.rmtree(run_folder(tmp_path) / "checkpoints")
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "1")) == 0, "a new run has a new record"
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_started_without_stdout_or_stderr(tmp_path, closed):
+    draw_dataset(tmp_path / "data")
+    result = call(flags(tmp_path, *TINY, "--iteration", "1"), preexec_fn=lambda: os.close(closed))
+    assert result.returncode == 0, result.stderr
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 1
+
+
+def test_damaged_logs_do_not_stop_a_resume(tmp_path):
+    draw_dataset(tmp_path / "data")
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "2", "--print_freq", "1")) == 0
+    run = run_folder(tmp_path)
+    with open(run / "metrics.jsonl", "ab") as stream:
+        stream.write(b"{}\n5\n\xff\n")
+    log = run / "log" / "vdlrecords.run.log"
+    whole = log.read_bytes()
+    for iteration, damaged in enumerate((whole[:-30] + b"\xff" * 30, whole + b"\xff" * 8 + b"more", whole + bytes(7)), 3):
+        log.write_bytes(damaged)
+        assert main.main(flags(tmp_path, "--resume", "--iteration", str(iteration))) == 0
+    assert [line["iteration"] for line in read_metrics(run)] == [1, 2, 3, 4, 5]
+    assert scalars(run, "loss/G_total")[-1][0] == 5
 
 
 def test_grey_images_train_and_test(tmp_path):
