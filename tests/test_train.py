@@ -247,13 +247,13 @@ Method.step = damaging
 
 def test_a_reader_of_stdout_that_goes_away_stops_nothing(tmp_path):
     draw_dataset(tmp_path / "data")
-    arguments = flags(tmp_path, *TINY, "--iteration", "30", "--print_freq", "1")
+    arguments = flags(tmp_path, *TINY, "--iteration", "8", "--print_freq", "1", "--sample_count", "1")
     process = subprocess.Popen(command(arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=120) == 0, process.stderr.read()
     assert process.stderr.read() == ""
-    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 30
+    assert load(newest(run_folder(tmp_path))).meta["iteration"] == 8
 
 
 def test_stdout_without_the_letters_of_a_name(tmp_path):
