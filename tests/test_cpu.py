@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from engine import cpu
 from tests.helpers import ROOT, TINY, call, draw_dataset, environment, flags
 
 PRINT = (
@@ -28,6 +31,19 @@ def test_threads_are_the_available_cores_and_nothing_is_printed():
 def test_the_user_s_settings_stay():
     result = run(OMP_NUM_THREADS="3", MKL_DEBUG_CPU_TYPE="4")
     assert result.stdout.split() == ["3", "4"] and result.stderr == ""
+
+
+@pytest.mark.parametrize("described, mkl_type", [
+    ("vendor_id : AuthenticAMD\nflags : avx2 avx512f avx512cd avx512dq avx512bw avx512vl", "7"),
+    ("vendor_id : AuthenticAMD\nflags : avx2 avx512f", "5"),
+    ("vendor_id : AuthenticAMD\nflags : avx avx2", "5"),
+    ("vendor_id : AuthenticAMD\nflags : avx", ""),
+    ("vendor_id : GenuineIntel\nflags : avx2 avx512f avx512cd avx512dq avx512bw avx512vl", ""),
+    ("", ""),
+])  # fmt: skip
+def test_the_matrix_library_s_code_path(monkeypatch, described, mkl_type):
+    monkeypatch.setattr(cpu, "processor_description", lambda: described)
+    assert cpu._mkl_type_of_amd() == mkl_type
 
 
 def test_main_configures_before_paddle_is_imported():
