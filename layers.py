@@ -45,9 +45,7 @@ class Conv2D(nn.Layer):
         self.bias = _uniform(self, [out_channels], fan_in, is_bias=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.pad and not self.zeros:
-            x = ops.reflect_pad(x, self.pad)
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.pad if self.zeros else 0)
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.pad, reflect=not self.zeros)
 
 
 class TransposedConv2D(nn.Layer):
@@ -284,15 +282,15 @@ class _SpectralNorm(nn.Layer):
         for name, size in (("weight_u", rows), ("weight_v", math.prod(shape) // rows)):
             self.register_buffer(name, _unit(paddle.randn([size], self.weight_orig.dtype)))
 
-    def _sigma(self, matrix: Tensor) -> Tensor:
-        """Largest singular value of `matrix` (rows, columns), differentiable in it.
-
-        The products are written as those of matrices: Paddle's matrix-vector product takes 20 times as long backward.
-        """
+    def _right_vector(self, matrix: Tensor) -> Tensor:
+        """v, after half a power iteration in training. The caller gives `matrix` @ v to `_sigma`."""
         if self.training:
             with paddle.no_grad():
                 self._buffers["weight_v"] = _unit(paddle.matmul(self.weight_u.unsqueeze(0), matrix).flatten())
-        product = paddle.matmul(matrix, self.weight_v.unsqueeze(1)).flatten()
+        return self.weight_v
+
+    def _sigma(self, product: Tensor) -> Tensor:
+        """The largest singular value, differentiable in the weight through `product`."""
         if self.training:
             self._buffers["weight_u"] = _unit(product.detach())
         return paddle.dot(self.weight_u, product)
@@ -316,10 +314,9 @@ class SpectralNormConv2D(_SpectralNorm):
         self.bias = _uniform(self, [out_channels], fan_in, is_bias=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        sigma = self._sigma(self.weight_orig.flatten(1))
-        x = ops.reflect_pad(x, self.pad) if self.pad else x
-        out = ops.conv2d(x, self.weight_orig, None, self.stride)
-        maps = list(out.shape[:2])
+        vector = self._right_vector(self.weight_orig.flatten(1))
+        out, product = ops.conv2d_and_product(x, self.weight_orig, vector, self.stride, self.pad)
+        sigma, maps = self._sigma(product), list(out.shape[:2])
         shift = paddle.zeros([1], out.dtype) if self.bias is None else self.bias
         return ops.scale_shift(out, (1 / sigma).expand(maps), shift.expand(maps))
 
@@ -332,4 +329,6 @@ class SpectralNormLinear(_SpectralNorm):
         self._add_weight([in_features, out_features], out_features, in_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight_orig) / self._sigma(self.weight_orig.t())
+        matrix = self.weight_orig.t()
+        product = paddle.matmul(matrix, self._right_vector(matrix).unsqueeze(1)).flatten()
+        return F.linear(x, self.weight_orig) / self._sigma(product)

@@ -8,16 +8,18 @@ tests/test_ops.py holds them equal, and parity with the authors' code is tested 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 from typing import Callable, Dict, Iterator, Optional, Tuple
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
-# Up to this side, padding is fastest as a product with a 0/1 matrix; above, as slices.
-MATRIX_PAD_SIDE = 64
+import winograd
+
 # Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
 SMALL_MAP_PIXELS = 16
 
@@ -62,7 +64,7 @@ def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
 
 @contextlib.contextmanager
 def second_derivatives() -> Iterator[None]:
-    """Within it convolutions take the plain form, the only one that Paddle differentiates twice."""
+    """Within it convolutions and pads take the plain form, the only one that Paddle differentiates twice."""
     global _second_derivatives
     previous, _second_derivatives = _second_derivatives, True
     try:
@@ -84,11 +86,55 @@ def plain_reflect_pad(x: Tensor, pad: int) -> Tensor:
 def reflect_pad(x: Tensor, pad: int) -> Tensor:
     """`plain_reflect_pad`; raises ValueError where the map is not larger than the pad."""
     _check_pad(x, pad)
-    height, width = x.shape[2:]
-    if max(height, width) <= MATRIX_PAD_SIDE:
-        return paddle.matmul(paddle.matmul(_mirror(height, pad, x.dtype), x), _mirror(width, pad, x.dtype).t())
-    x = paddle.concat([x[:, :, 1 : pad + 1].flip(2), x, x[:, :, -pad - 1 : -1].flip(2)], 2)
-    return paddle.concat([x[:, :, :, 1 : pad + 1].flip(3), x, x[:, :, :, -pad - 1 : -1].flip(3)], 3)
+    return plain_reflect_pad(x, pad) if _second_derivatives else _MirrorPad.apply(x, pad, 1)
+
+
+class _MirrorPad(PyLayer):
+    """With NumPy, which copies and adds mirrored borders in place, where Paddle makes a map for each slice and its gradient.
+
+    `skip` is 1 for a reflect pad and 0 for one that repeats the border itself.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, pad: int, skip: int) -> Tensor:
+        ctx.pad, ctx.skip = pad, skip
+        batch, channels, height, width = x.shape
+        out = paddle.empty([batch, channels, height + 2 * pad, width + 2 * pad], x.dtype)
+        inner, padded = _array(x.contiguous()), _array(out)
+        rows = padded[:, :, pad:-pad]
+        rows[..., pad:-pad] = inner
+        rows[..., :pad], rows[..., -pad:] = (side[..., ::-1] for side in _borders(inner, pad, skip))
+        top, bottom = _borders(rows.swapaxes(2, 3), pad, skip)
+        padded[:, :, :pad], padded[:, :, -pad:] = (side[..., ::-1].swapaxes(2, 3) for side in (top, bottom))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        pad, skip = ctx.pad, ctx.skip
+        batch, channels, height, width = gradient.shape
+        out = paddle.empty([batch, channels, height - 2 * pad, width - 2 * pad], gradient.dtype)
+        padded, inner = _array(gradient.contiguous()), _array(out)
+        rows = padded[:, :, pad:-pad].copy()
+        top, bottom = _borders(rows.swapaxes(2, 3), pad, skip)
+        top += padded[:, :, :pad].swapaxes(2, 3)[..., ::-1]
+        bottom += padded[:, :, -pad:].swapaxes(2, 3)[..., ::-1]
+        inner[...] = rows[..., pad:-pad]
+        left, right = _borders(inner, pad, skip)
+        left += rows[..., :pad][..., ::-1]
+        right += rows[..., -pad:][..., ::-1]
+        return out
+
+
+def _borders(maps: np.ndarray, pad: int, skip: int) -> Tuple[np.ndarray, np.ndarray]:
+    """The first and the last `pad` columns of maps (N, C, H, W), without the outermost `skip`."""
+    width = maps.shape[-1]
+    return maps[..., skip : skip + pad], maps[..., width - skip - pad : width - skip]
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """The memory of a contiguous CPU tensor, as an array that must not outlive it."""
+    element = {paddle.float32: ctypes.c_float, paddle.float64: ctypes.c_double}[x.dtype]
+    return np.ctypeslib.as_array(ctypes.cast(x.data_ptr(), ctypes.POINTER(element)), tuple(x.shape))
 
 
 def _check_pad(x: Tensor, pad: int) -> None:
@@ -97,46 +143,88 @@ def _check_pad(x: Tensor, pad: int) -> None:
         raise ValueError(f"a reflect pad of {pad} needs a larger map than {height}x{width}")
 
 
-@functools.lru_cache(maxsize=None)
-def _mirror(side: int, pad: int, dtype: paddle.dtype) -> Tensor:
-    """The (side + 2 pad, side) matrix whose product with a column pads it."""
-    rows = paddle.arange(-pad, side + pad)
-    rows = (side - 1) - (rows.abs() - (side - 1)).abs()
-    return F.one_hot(rows, side).astype(dtype)
-
-
 # Convolution
 
 
-def plain_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0) -> Tensor:
-    """Convolution with zero padding. x (N, C, H, W), weight (out, C, k, k), bias (out)."""
+def plain_conv2d(
+    x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0, reflect: bool = False
+) -> Tensor:
+    """Convolution with reflect or zero padding. x (N, C, H, W), weight (out, C, k, k), bias (out).
+
+    Raises ValueError where the map is not larger than the reflect pad.
+    """
+    if reflect and padding:
+        x, padding = plain_reflect_pad(x, padding), 0
     return F.conv2d(x, weight, bias, stride=stride, padding=padding)
 
 
 @fast_form_of(plain_conv2d)
-def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0) -> Tensor:
-    """`plain_conv2d`, formulated by the sizes.
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int = 1, padding: int = 0, reflect: bool = False
+) -> Tensor:
+    """`plain_conv2d`, formulated by the sizes."""
+    return _add_bias(_conv2d(x, weight, stride, padding, reflect), bias)
 
-    Paddle's CPU convolution writes a column buffer of in*k*k rows and multiplies it image by image. A transposed convolution
-    buffers out*k*k rows, which is less where the output has few channels; on tiny maps one product serves the whole batch.
+
+def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, reflect: bool) -> Tensor:
+    if _second_derivatives:
+        return plain_conv2d(x, weight, None, stride, padding, reflect)
+    if stride == 1 and winograd.suits(x, weight, padding):
+        if reflect:
+            _check_pad(x, padding)
+        return winograd.conv2d(x, weight, padding, reflect)
+    if reflect and padding:
+        x, padding = reflect_pad(x, padding), 0
+    return _column_conv2d(x, weight, stride, padding)
+
+
+def _column_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Through Paddle's CPU convolution, which writes a column buffer of in*k*k rows and multiplies it image by image.
+
+    A transposed convolution buffers out*k*k rows, which is less where the output has few channels; on tiny maps one product serves
+    the whole batch.
     """
-    return _add_bias(_conv2d(x, weight, stride, padding), bias)
-
-
-def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     batch, channels, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-    if _second_derivatives:
-        return F.conv2d(x, weight, stride=stride, padding=padding)
     if batch > 1 and rows * columns <= SMALL_MAP_PIXELS:
-        patches = F.unfold(x, kernel, stride, padding).transpose([1, 0, 2]).reshape([channels * kernel**2, -1])
-        out = paddle.matmul(weight.reshape([out_channels, -1]), patches)
+        out = paddle.matmul(weight.flatten(1), _patches(x, kernel, stride, padding))
         return out.reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
     if stride == 1 and kernel > 1 and out_channels < channels and rows * columns > SMALL_MAP_PIXELS:
         flipped = weight.transpose([1, 0, 2, 3]).flip([2, 3])
         return F.conv2d_transpose(x, flipped, padding=kernel - 1 - padding)
     return F.conv2d(x, weight, stride=stride, padding=padding)
+
+
+def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """What the kernel sees at each place of each image, as columns (C * k * k, N * places)."""
+    return F.unfold(x, kernel, stride, padding).transpose([1, 0, 2]).reshape([x.shape[1] * kernel**2, -1])
+
+
+def plain_conv2d_and_product(x: Tensor, weight: Tensor, vector: Tensor, stride: int = 1, padding: int = 0) -> Tuple[Tensor, Tensor]:
+    """Reflect-padded convolution, and the product of the weight as a matrix (out, C * k * k) with a vector (C * k * k).
+
+    x (N, C, H, W), weight (out, C, k, k); returns (N, out, H', W') and (out). The product is that of matrices: Paddle's
+    matrix-vector product takes 20 times as long backward.
+    """
+    product = paddle.matmul(weight.flatten(1), vector.unsqueeze(1)).flatten()
+    return plain_conv2d(x, weight, None, stride, padding, reflect=True), product
+
+
+@fast_form_of(plain_conv2d_and_product)
+def conv2d_and_product(x: Tensor, weight: Tensor, vector: Tensor, stride: int = 1, padding: int = 0) -> Tuple[Tensor, Tensor]:
+    """`plain_conv2d_and_product`. On tiny maps the vector is one more column, so the large weight is read once, and its gradient
+    is written once."""
+    batch, _, height, width = x.shape
+    out_channels, _, kernel, _ = weight.shape
+    rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+    if rows * columns > SMALL_MAP_PIXELS:
+        product = paddle.matmul(weight.flatten(1), vector.unsqueeze(1)).flatten()
+        return _conv2d(x, weight, stride, padding, reflect=True), product
+    patches = _patches(reflect_pad(x, padding) if padding else x, kernel, stride, 0)
+    out = paddle.matmul(weight.flatten(1), paddle.concat([patches, vector.unsqueeze(1)], 1))
+    maps = out[:, :-1].reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
+    return maps, out[:, -1]
 
 
 def _add_bias(x: Tensor, bias: Optional[Tensor]) -> Tensor:
@@ -171,9 +259,7 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     """
     smear = _smear(x.dtype)
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
-    x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
-    x = paddle.concat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
-    return _add_bias(F.conv2d_transpose(x, smeared, stride=2, padding=3), bias)
+    return _add_bias(F.conv2d_transpose(_MirrorPad.apply(x, 1, 0), smeared, stride=2, padding=3), bias)
 
 
 @functools.lru_cache(maxsize=None)
@@ -322,8 +408,12 @@ def plain_weighted_conv1x1(x: Tensor, first: Tensor, second: Tensor, weight: Ten
 
 @fast_form_of(plain_weighted_conv1x1)
 def weighted_conv1x1(x: Tensor, first: Tensor, second: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`plain_weighted_conv1x1` with the weights multiplied into the kernel, so the maps are read once."""
-    channels = x.shape[1]
+    """`plain_weighted_conv1x1` with the weights multiplied into whichever is smaller: the maps or the kernel."""
+    batch, channels, height, width = x.shape
+    if batch * height * width < weight.shape[0]:
+        shape = [batch, 2 * channels, height, width]
+        weighted = paddle.stack([x * factor.reshape([1, -1, 1, 1]) for factor in (first, second)], 1).reshape(shape)
+        return conv2d(weighted, weight, bias)
     kernel = weight.reshape([-1, 2 * channels])
     kernel = kernel[:, :channels] * first.reshape([1, -1]) + kernel[:, channels:] * second.reshape([1, -1])
     return conv2d(x, kernel.unsqueeze([2, 3]), bias)

@@ -8,11 +8,11 @@ import pytest
 
 import ops
 
-# Shapes are chosen so that every branch is taken: matrix and slice padding, small maps, few output channels.
+# Shapes are chosen so that every branch is taken: tiny maps, few output channels, Winograd's form and its leftover tiles.
 CASES = [
     ("reflect_pad", [(2, 3, 6, 5)], {"pad": 1}),
     ("reflect_pad", [(1, 2, 5, 6)], {"pad": 3}),
-    ("reflect_pad", [(1, 2, 66, 70)], {"pad": 3}),
+    ("reflect_pad", [(1, 2, 4, 2)], {"pad": 1}),
     ("conv2d", [(2, 3, 12, 12), (4, 3, 3, 3), (4,)], {"stride": 2}),
     ("conv2d", [(2, 3, 6, 6), (4, 3, 3, 3), (4,)], {}),
     ("conv2d", [(3, 3, 6, 6), (4, 3, 4, 4)], {"stride": 2}),
@@ -21,6 +21,14 @@ CASES = [
     ("conv2d", [(2, 3, 8, 8), (4, 3, 4, 4), (4,)], {"stride": 2, "padding": 1}),
     ("conv2d", [(2, 8, 9, 9), (1, 8, 4, 4), (1,)], {"padding": 1}),
     ("conv2d", [(1, 3, 9, 9), (5, 3, 3, 3)], {"stride": 2, "padding": 1}),
+    ("conv2d", [(1, 3, 8, 9), (5, 3, 3, 3)], {"stride": 2, "padding": 1, "reflect": True}),
+    ("conv2d", [(1, 8, 9, 9), (1, 8, 7, 7)], {"padding": 3, "reflect": True}),
+    ("conv2d", [(2, 40, 16, 14), (48, 40, 3, 3), (48,)], {"padding": 1, "reflect": True}),
+    ("conv2d", [(1, 40, 18, 17), (48, 40, 3, 3)], {"padding": 1}),
+    ("conv2d", [(1, 48, 16, 16), (40, 48, 4, 4)], {"padding": 1, "reflect": True}),
+    ("conv2d_and_product", [(2, 3, 4, 4), (5, 3, 4, 4), (48,)], {"padding": 1}),
+    ("conv2d_and_product", [(2, 3, 5, 6), (5, 3, 1, 1), (3,)], {}),
+    ("conv2d_and_product", [(1, 3, 12, 12), (5, 3, 4, 4), (48,)], {"stride": 2, "padding": 1}),
     ("conv2d_transpose", [(2, 4, 5, 6), (4, 3, 3, 3), (3,)], {"output_padding": 1}),
     ("conv2d_transpose", [(1, 4, 5, 6), (4, 3, 4, 4)], {}),
     ("upsample_conv2d", [(2, 4, 5, 6), (3, 4, 3, 3)], {}),
@@ -33,6 +41,7 @@ CASES = [
     ("group_norm", [(2, 6, 5, 4), (6,), (6,)], {"groups": 3}),
     ("group_norm", [(1, 6, 5, 4), (6,), (6,)], {"groups": 6}),
     ("weighted_conv1x1", [(2, 3, 5, 6), (3,), (3,), (4, 6, 1, 1), (4,)], {}),
+    ("weighted_conv1x1", [(2, 3, 2, 2), (3,), (3,), (9, 6, 1, 1), (9,)], {}),
     ("global_max_pool", [(2, 3, 5, 6)], {}),
 ]
 
@@ -62,9 +71,13 @@ def test_every_pair_is_tested():
     assert {getattr(ops, name) for name, _, _ in CASES} == set(ops.PLAIN)
 
 
-def test_pad_larger_than_the_map_is_refused():
-    with pytest.raises(ValueError, match="larger map than 3x3"):
-        ops.reflect_pad(paddle.zeros([1, 1, 3, 3]), 3)
+@pytest.mark.parametrize("form", ops.FORMS)
+def test_pad_larger_than_the_map_is_refused(form):
+    x, weight = paddle.zeros([400, 40, 3, 3]), paddle.zeros([40, 40, 4, 4])
+    with ops.using(form):
+        for refused in (lambda: ops.reflect_pad(x, 3), lambda: ops.conv2d(x, weight, padding=3, reflect=True)):
+            with pytest.raises(ValueError, match="larger map than 3x3"):
+                refused()
 
 
 @pytest.mark.parametrize("constant", [0, 1, 2])

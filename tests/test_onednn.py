@@ -1,0 +1,93 @@
+"""oneDNN through ctypes: right values, and safe with threads, fork, the switch and the end of the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import paddle
+import pytest
+
+import onednn
+from tests.helpers import ROOT, environment
+
+needs_it = pytest.mark.skipif(not onednn.available(), reason="this Paddle has no oneDNN")
+SHAPE, ORDER = [2, 3, 4, 5, 6, 7], [2, 4, 1, 0, 3, 5]
+
+
+def permuted(array: np.ndarray) -> np.ndarray:
+    return onednn.permute(paddle.to_tensor(array), SHAPE, ORDER, [4 * 6, 3, -1]).numpy()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_permute(dtype):
+    array = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(dtype)
+    result = onednn.permute(paddle.to_tensor(array), SHAPE, ORDER, [24, 3, 70])
+    np.testing.assert_array_equal(result.numpy(), array.transpose(ORDER).reshape(24, 3, 70))
+    assert result.dtype == paddle.to_tensor(array).dtype
+
+
+@needs_it
+def test_a_view_is_read_as_it_is_seen():
+    x = paddle.arange(24, dtype="float32").reshape([4, 6])
+    np.testing.assert_array_equal(onednn.permute(x.t(), [6, 4], [1, 0], [4, 6]).numpy(), x.numpy())
+
+
+@needs_it
+def test_threads():
+    arrays = [np.random.default_rng(seed).standard_normal((40, 50 + seed)).astype(np.float32) for seed in range(8)]
+
+    def transposed(array: np.ndarray) -> np.ndarray:
+        for _ in range(50):
+            result = onednn.permute(paddle.to_tensor(array), array.shape, [1, 0], array.T.shape).numpy()
+            np.testing.assert_array_equal(result, array.T)
+        return result
+
+    with ThreadPoolExecutor(8) as pool:
+        for array, result in zip(arrays, pool.map(transposed, arrays)):
+            np.testing.assert_array_equal(result, array.T)
+
+
+@needs_it
+def test_what_is_not_used_again_is_given_back():
+    onednn._permutation.cache_clear()
+    destroyed = []
+    original, onednn._destroy = onednn._destroy, lambda library, made: destroyed.append(len(made))
+    try:
+        onednn.permute(paddle.zeros([3, 5]), [3, 5], [1, 0], [5, 3])
+        onednn._permutation.cache_clear()
+    finally:
+        onednn._destroy = original
+    assert destroyed == [6]
+
+
+def python(code: str, **more: str) -> subprocess.CompletedProcess:
+    head = (
+        "from engine.cpu import configure_cpu; configure_cpu(); import os, paddle, onednn\nx = paddle.arange(6, dtype='float32')\n"
+    )
+    return subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, env=environment(**more), capture_output=True, text=True)
+
+
+PERMUTE = "onednn.permute(x, [2, 3], [1, 0], [3, 2]).numpy().tolist()"
+EXPECTED = "[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]"
+
+
+def test_switched_off_nothing_is_loaded():
+    result = python(f"print({PERMUTE}, onednn.available(), onednn._library.cache_info().currsize)", USE_ONEDNN="0")
+    assert result.stdout.strip() == f"{EXPECTED} False 0" and result.stderr == ""
+
+
+@needs_it
+def test_a_forked_process_and_the_end_of_both():
+    code = f"""
+assert onednn.available() and {PERMUTE} == {EXPECTED}
+onednn._library().lock.acquire()
+child = os.fork()
+if not child:
+    raise SystemExit(0 if {PERMUTE} == {EXPECTED} else 3)
+print(os.waitpid(child, 0)[1])
+"""
+    result = python(code)
+    assert (result.stdout.strip(), result.returncode, result.stderr) == ("0", 0, "")
