@@ -9,7 +9,7 @@ import paddle
 from paddle import Tensor
 
 from config import CycleGANConfig, default_blocks
-from engine.method import Losses, Method, Row, Translation, frozen, parameters_of
+from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import by_epochs
 from layers import init_weights
 from losses import ADVERSARIAL, absolute_error, gradient_penalty
@@ -67,9 +67,8 @@ class CycleGAN(Method):
         self.discriminators = self.named(D_A=self.D_A, D_B=self.D_B)
         for network in self.networks.values():
             init_weights(network, config.init_type, config.init_gain)
-        adam = dict(learning_rate=config.lr, beta1=config.beta1, beta2=config.beta2)
-        self.optimizers["G"] = paddle.optimizer.Adam(parameters=parameters_of(self.generators), **adam)
-        self.optimizers["D"] = paddle.optimizer.Adam(parameters=parameters_of(self.discriminators), **adam)
+        self.optimizers["G"] = adam(self.generators, config)
+        self.optimizers["D"] = adam(self.discriminators, config)
         self.pools = {"fake_A": ImagePool(config.pool_size), "fake_B": ImagePool(config.pool_size)}
         self.adversarial = ADVERSARIAL[config.gan_mode]
 

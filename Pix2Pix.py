@@ -8,7 +8,7 @@ import paddle
 from paddle import Tensor
 
 from config import Pix2PixConfig, default_blocks
-from engine.method import Losses, Method, Row, Translation, frozen, parameters_of
+from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import by_epochs
 from errors import ConfigError
 from layers import BatchNorm2D, Dropout, init_weights
@@ -48,9 +48,8 @@ class Pix2Pix(Method):
         self.discriminators = self.named(D=self.D)
         for network in self.networks.values():
             init_weights(network, config.init_type, config.init_gain)
-        adam = dict(learning_rate=config.lr, beta1=config.beta1, beta2=config.beta2)
-        self.optimizers["G"] = paddle.optimizer.Adam(parameters=parameters_of(self.generators), **adam)
-        self.optimizers["D"] = paddle.optimizer.Adam(parameters=parameters_of(self.discriminators), **adam)
+        self.optimizers["G"] = adam(self.generators, config)
+        self.optimizers["D"] = adam(self.discriminators, config)
         self.adversarial = ADVERSARIAL[config.gan_mode]
 
     def _keep_noise(self) -> None:

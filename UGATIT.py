@@ -8,7 +8,7 @@ import paddle
 from paddle import Tensor, nn
 
 from config import UGATITConfig
-from engine.method import Losses, Method, Row, Translation, frozen, parameters_of
+from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import linear_decay
 from layers import ILN, AdaLIN, clip_rho
 from losses import absolute_error, domain_cross_entropy, least_squares
@@ -40,10 +40,8 @@ class UGATIT(Method):
         self.disGA, self.disGB = (Discriminator(config.img_ch, config.ch, config.n_dis + 1, cam) for _ in range(2))
         self.disLA, self.disLB = (Discriminator(config.img_ch, config.ch, config.n_dis - 1, cam) for _ in range(2))
         self.discriminators = self.named(disGA=self.disGA, disGB=self.disGB, disLA=self.disLA, disLB=self.disLB)
-        # `weight_decay` is added to the gradient (L2), as PyTorch's Adam does it in the authors' code.
-        adam = dict(learning_rate=config.lr, beta1=config.beta1, beta2=config.beta2, weight_decay=config.weight_decay or None)
-        self.optimizers["G"] = paddle.optimizer.Adam(parameters=parameters_of(self.generators), **adam)
-        self.optimizers["D"] = paddle.optimizer.Adam(parameters=parameters_of(self.discriminators), **adam)
+        self.optimizers["G"] = adam(self.generators, config, config.weight_decay)
+        self.optimizers["D"] = adam(self.discriminators, config, config.weight_decay)
 
     def learning_rate(self, iteration: int) -> float:
         decay = linear_decay(iteration, self.config.iteration) if self.config.decay_flag else 1.0
