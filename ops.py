@@ -18,10 +18,15 @@ import paddle.nn.functional as F
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
+import onednn
 import winograd
 
 # Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
 SMALL_MAP_PIXELS = 16
+
+# Where oneDNN convolves: input maps this many times as large as the weights, and this many output channels.
+MAPS_TO_WEIGHTS = 1
+FEW_CHANNELS = 8
 
 FORMS = ("plain", "fast")
 PLAIN: Dict[Callable, Callable] = {}
@@ -175,7 +180,16 @@ def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, reflect: bool)
         return winograd.conv2d(x, weight, padding, reflect)
     if reflect and padding:
         x, padding = reflect_pad(x, padding), 0
+    if _suits_onednn(x, weight, out_channels=weight.shape[0]):
+        return onednn.conv2d(x, weight, stride, padding)
     return _column_conv2d(x, weight, stride, padding)
+
+
+def _suits_onednn(x: Tensor, weight: Tensor, out_channels: int) -> bool:
+    """Whether oneDNN's own convolution is faster: not with few output channels, and not where the maps do not outweigh the weights,
+    which it brings into a layout of its own every time."""
+    heavy = x.size >= MAPS_TO_WEIGHTS * weight.size
+    return heavy and out_channels >= FEW_CHANNELS and x.dtype == paddle.float32 and onednn.available()
 
 
 def _column_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -242,7 +256,13 @@ def plain_conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = N
 @fast_form_of(plain_conv2d_transpose)
 def conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, output_padding: int = 0) -> Tensor:
     """`plain_conv2d_transpose`, its bias added fast."""
-    return _add_bias(plain_conv2d_transpose(x, weight, None, output_padding), bias)
+    return _add_bias(_conv2d_transpose(x, weight, 1, output_padding), bias)
+
+
+def _conv2d_transpose(x: Tensor, weight: Tensor, padding: int, output_padding: int) -> Tensor:
+    if _suits_onednn(x, weight, out_channels=weight.shape[1]):
+        return onednn.conv2d_transpose(x, weight, 2, padding, output_padding)
+    return F.conv2d_transpose(x, weight, stride=2, padding=padding, output_padding=output_padding)
 
 
 def plain_upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
@@ -259,7 +279,7 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     """
     smear = _smear(x.dtype)
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
-    return _add_bias(F.conv2d_transpose(_MirrorPad.apply(x, 1, 0), smeared, stride=2, padding=3), bias)
+    return _add_bias(_conv2d_transpose(_MirrorPad.apply(x, 1, 0), smeared, 3, 0), bias)
 
 
 @functools.lru_cache(maxsize=None)

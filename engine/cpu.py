@@ -49,8 +49,8 @@ def configure_cpu() -> None:
 def _mkl_type_of_amd() -> str:
     """Which processor Paddle's MKL should take an AMD one for; empty where it need not be told.
 
-    By itself it runs its oldest code on processors that are not Intel's, at a third of the speed of that for AVX2 (type 5). That for
-    AVX-512 (type 7) doubles the speed once more on Zen 5, costs nothing on Zen 4, and is an illegal instruction on earlier ones.
+    By itself it runs its oldest code on processors that are not Intel's, at a third of the speed of that for AVX2 (type 5). That
+    for AVX-512 (type 7) doubles it once more on Zen 5, costs nothing on Zen 4, and is an illegal instruction before.
     """
     described = set(processor_description().split())
     if "AuthenticAMD" not in described:

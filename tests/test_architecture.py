@@ -17,7 +17,7 @@ ALLOWED = {
     "command_line": {"config", "errors"},
     "onednn": set(),
     "winograd": {"onednn"},
-    "ops": {"winograd"},
+    "ops": {"onednn", "winograd"},
     "layers": {"ops"},
     "networks": {"layers", "ops"},
     "losses": {"ops"},

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 import pytest
 
 import onednn
@@ -15,10 +16,6 @@ from tests.helpers import ROOT, environment
 
 needs_it = pytest.mark.skipif(not onednn.available(), reason="this Paddle has no oneDNN")
 SHAPE, ORDER = [2, 3, 4, 5, 6, 7], [2, 4, 1, 0, 3, 5]
-
-
-def permuted(array: np.ndarray) -> np.ndarray:
-    return onednn.permute(paddle.to_tensor(array), SHAPE, ORDER, [4 * 6, 3, -1]).numpy()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -61,6 +58,71 @@ def test_what_is_not_used_again_is_given_back():
     finally:
         onednn._destroy = original
     assert destroyed == [6]
+
+
+# x, weight, stride, padding of convolutions of the three methods, and sizes that no stride divides.
+CONVOLUTIONS = [
+    ((2, 3, 134, 134), (16, 3, 7, 7), 1, 0),
+    ((2, 64, 66, 66), (128, 64, 3, 3), 2, 0),
+    ((1, 64, 65, 64), (96, 64, 3, 3), 2, 1),
+    ((2, 32, 34, 34), (64, 32, 4, 4), 2, 0),
+    ((1, 16, 64, 64), (32, 16, 4, 4), 2, 1),
+    ((3, 5, 9, 7), (6, 5, 3, 3), 1, 1),
+]
+
+
+def values_and_gradients(function, x: np.ndarray, weight: np.ndarray) -> list:
+    x, weight = (paddle.to_tensor(array, stop_gradient=False) for array in (x, weight))
+    out = function(x, weight)
+    out.backward(paddle.to_tensor(np.random.default_rng(1).standard_normal(out.shape).astype(np.float32)))
+    return [out.numpy(), x.grad.numpy(), weight.grad.numpy()]
+
+
+def random(*shapes) -> list:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@needs_it
+@pytest.mark.parametrize("x, weight, stride, padding", CONVOLUTIONS)
+def test_conv2d(x, weight, stride, padding):
+    arrays = random(x, weight)
+    ours = values_and_gradients(lambda x, w: onednn.conv2d(x, w, stride, padding), *arrays)
+    plain = values_and_gradients(lambda x, w: F.conv2d(x, w, stride=stride, padding=padding), *arrays)
+    for value, expected in zip(ours, plain):
+        assert np.abs(value - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+@needs_it
+@pytest.mark.parametrize("side, kernel, padding, output_padding", [(16, 3, 1, 1), (9, 4, 1, 0), (18, 4, 3, 0)])
+def test_conv2d_transpose(side, kernel, padding, output_padding):
+    arrays = random((2, 16, side, side + 1), (16, 12, kernel, kernel))
+    options = dict(stride=2, padding=padding, output_padding=output_padding)
+    ours = values_and_gradients(lambda x, w: onednn.conv2d_transpose(x, w, **options), *arrays)
+    plain = values_and_gradients(lambda x, w: F.conv2d_transpose(x, w, **options), *arrays)
+    for value, expected in zip(ours, plain):
+        assert np.abs(value - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+@needs_it
+@pytest.mark.parametrize("function", [onednn.conv2d, lambda x, w: onednn.conv2d_transpose(x, w, 2, 1, 0)])
+def test_only_the_gradients_that_are_needed(function):
+    x, weight = paddle.randn([1, 8, 16, 16]), paddle.randn([8, 8, 4, 4])
+    weight.stop_gradient = False
+    function(x, weight).sum().backward()
+    assert x.grad is None and weight.grad is not None
+    x.stop_gradient, weight.stop_gradient = False, True
+    weight.clear_gradient()
+    function(x, weight).sum().backward()
+    assert x.grad is not None
+
+
+@needs_it
+def test_the_same_twice():
+    arrays = random((2, 64, 34, 34), (32, 64, 3, 3))
+    first, second = (values_and_gradients(onednn.conv2d, *arrays) for _ in range(2))
+    for one, other in zip(first, second):
+        np.testing.assert_array_equal(one, other)
 
 
 def python(code: str, **more: str) -> subprocess.CompletedProcess:
