@@ -3,7 +3,7 @@
     generators.safetensors       what translates; test, evaluation and export need nothing else
     discriminators.safetensors
     optimizer.safetensors        Adam's moments, and what else a method carries along
-    averaged.safetensors         with --ema: the generators with averaged weights
+    averaged.safetensors         with --ema: the averaged generators, which then translate
     meta.json                    iteration, configuration, checksums of the files
 
 Every save is a new folder: written under a temporary name, put in place by one rename, and only then are older ones removed. So

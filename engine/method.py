@@ -240,8 +240,9 @@ class Method:
         Raises:
             CheckpointError: its arrays are not those of these networks.
         """
-        self.weights = AVERAGED if AVERAGED in checkpoint.arrays else RAW
-        _restore(self.generators, checkpoint.arrays.pop("generators" if "generators" in checkpoint.arrays else AVERAGED))
+        part = "generators" if "generators" in checkpoint.arrays else AVERAGED
+        _restore(self.generators, checkpoint.arrays.pop(part))
+        self.weights = RAW if part == "generators" and self.averages is None else AVERAGED
         self.iteration = checkpoint.meta["iteration"]
 
     def summary(self) -> str:
