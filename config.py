@@ -31,6 +31,8 @@ DECODER_NORMS = ("adalin", "adain", "in", "ln", "gn")
 PRESETS = ("demo",)
 NETWORKS = "networks"
 EVALUATION = "evaluation"
+# Which generators translate: with --ema their averages; or as the optimizer left them.
+AVERAGED, RAW = "averaged", "raw"
 TEST_PHASE = "test and evaluate phases"
 
 
@@ -103,6 +105,14 @@ class Config:
         resume="command",
         phases=("test", "evaluate"),
     )
+    weights: Optional[str] = setting(
+        None,
+        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        TEST_PHASE,
+        resume="command",
+        phases=("test", "evaluate"),
+        choices=(AVERAGED, RAW),
+    )
     dry_run: bool = setting(
         False,
         "print the configuration and the networks, then exit",
@@ -119,6 +129,14 @@ class Config:
     lr: float = setting(0.0001, "learning rate of Adam", "training", above=0)
     beta1: float = setting(0.5, "decay of Adam's first moment", "training", at_least=0, at_most=0.9999)
     beta2: float = setting(0.999, "decay of Adam's second moment", "training", at_least=0, at_most=0.999999)
+    ema: float = setting(
+        0.0,
+        "decay of averaged generators, such as 0.999: kept beside the trained ones, they make the samples, tests and evaluations "
+        "(0: off)",
+        "training",
+        at_least=0,
+        at_most=0.999999,
+    )
 
     img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1)
     img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)

@@ -101,7 +101,7 @@ def test(config: Config, typed: List[str]) -> None:
     method = build_method(config, training=False)
     method.restore_generators(checkpoint)
     folder = run.test(name)
-    print(f"translating with iteration {method.iteration} into {folder}")
+    print(f"translating with {method.position} into {folder}")
     errors = translate_test_images(method, parts, folder)
     for direction, error in errors.items():
         print(f"{direction}: {error}")

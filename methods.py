@@ -23,4 +23,7 @@ def build_method(config: Config, training: bool = True) -> Method:
     """
     device = choose_device(config.device, config.benchmark_flag)
     ops.use("fast" if device == "cpu" else "plain")
-    return METHODS[config.method](config, training)
+    method = METHODS[config.method](config, training)
+    if training and config.ema:
+        method.average_generators()
+    return method

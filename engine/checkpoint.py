@@ -1,8 +1,9 @@
-"""Checkpoints: folders step_N of three safetensors files and a JSON file that says what they are and how to check them.
+"""Checkpoints: folders step_N of safetensors files and a JSON file that says what they are and how to check them.
 
     generators.safetensors       what translates; test, evaluation and export need nothing else
     discriminators.safetensors
     optimizer.safetensors        Adam's moments, and what else a method carries along
+    averaged.safetensors         with --ema: the averaged generators, which then translate
     meta.json                    iteration, configuration, checksums of the files
 
 Every save is a new folder: written under a temporary name, put in place by one rename, and only then are older ones removed. So
@@ -20,12 +21,13 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from config import AVERAGED
 from errors import CheckpointError, ConfigError, TrainingError
 from utils import sha256_of
 
@@ -35,7 +37,8 @@ META = "meta.json"
 # Format 1, of version 0.1, has both kinds of networks in one file, and folders named latest and best.
 FILES_OF_FORMAT = {
     1: {"generators": "model.safetensors", "discriminators": "model.safetensors", "optimizer": "optimizer.safetensors"},
-    2: {part: f"{part}.safetensors" for part in PARTS},
+    # AVERAGED is a further part, of runs with --ema alone.
+    2: {part: f"{part}.safetensors" for part in (*PARTS, AVERAGED)},
 }
 ANOTHER = "use another checkpoint of the run"
 Arrays = Dict[str, np.ndarray]
@@ -208,8 +211,14 @@ def _kind(path: Path) -> str:
 # One checkpoint
 
 
-def load(path: Path, method: Optional[str] = None, parts: Sequence[str] = PARTS) -> Checkpoint:
-    """Read and verify the `parts` of a checkpoint folder; nothing else is read.
+def parts_of(meta: Mapping[str, Any]) -> List[str]:
+    """The parts of the checkpoint with this meta.json."""
+    files = FILES_OF_FORMAT[meta["format_version"]]
+    return [*PARTS, *([AVERAGED] if files.get(AVERAGED) in meta["checksums"] else [])]
+
+
+def load(path: Path, method: Optional[str] = None, parts: Optional[Sequence[str]] = None) -> Checkpoint:
+    """Read and verify the `parts` of a checkpoint folder, by default all that it has; nothing else is read.
 
     Raises:
         CheckpointError: it is missing, incomplete or changed.
@@ -218,7 +227,7 @@ def load(path: Path, method: Optional[str] = None, parts: Sequence[str] = PARTS)
     meta = read_meta(path)
     if method is not None and meta["method"] != method:
         raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}")
-    files = FILES_OF_FORMAT[meta["format_version"]]
+    files, parts = FILES_OF_FORMAT[meta["format_version"]], parts_of(meta) if parts is None else parts
     contents = {name: _load_file(path / name, meta["checksums"].get(name)) for name in {files[part] for part in parts}}
     return Checkpoint({part: contents[files[part]] for part in parts}, meta)
 
@@ -254,9 +263,9 @@ def read_meta(path: Path) -> Dict[str, Any]:
 
 
 def _write(checkpoint: Checkpoint, kind: str, folder: Path) -> None:
-    names = FILES_OF_FORMAT[FORMAT_VERSION]
-    for part in PARTS:
-        save_file(checkpoint.arrays[part], folder / names[part])
+    names = {part: FILES_OF_FORMAT[FORMAT_VERSION][part] for part in checkpoint.arrays}
+    for part, arrays in checkpoint.arrays.items():
+        save_file(arrays, folder / names[part])
     meta = {
         "format_version": FORMAT_VERSION,
         "kind": kind,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from config import Config, to_saved
+from config import AVERAGED, RAW, Config, to_saved
+from engine.averaging import Averages
 from engine.checkpoint import Arrays, Checkpoint
 from errors import CheckpointError, TrainingError
 
@@ -60,6 +61,9 @@ class Method:
         self.generators: Networks = {}
         self.discriminators: Networks = {}
         self.optimizers: Dict[str, paddle.optimizer.Optimizer] = {}
+        # With --ema in training, the averaged generators; and which weights translate.
+        self.averages: Optional[Averages] = None
+        self.weights = RAW
         paddle.seed(config.seed)
 
     # What a method defines
@@ -132,6 +136,8 @@ class Method:
         values = paddle.stack([value.detach() for value in losses.values()]).numpy().tolist()
         for name, value in zip(losses, values):
             self._check_loss(name, value)
+        if self.averages is not None:
+            self.averages.update(self.iteration)
         return dict(zip(losses, values))
 
     def _check_loss(self, name: str, value: float) -> None:
@@ -143,16 +149,31 @@ class Method:
 
     @contextlib.contextmanager
     def inference(self, draw: int = 0) -> Iterator[None]:
-        """Within it networks are in evaluation mode and no graph is built; `draw` numbers the noise, where there is any."""
+        """Within it networks are in evaluation mode, generators have their averaged weights, if any, and no graph is built.
+
+        `draw` numbers the noise, where there is any.
+        """
         self.set_training(False)
         self._seed(-1 - draw)
-        with paddle.no_grad():
+        with paddle.no_grad(), self._averaged():
             yield
 
     def translate_image(self, direction: str, image: np.ndarray) -> np.ndarray:
         """`translate` of one image (C, H, W) in [-1, 1], in inference."""
         with self.inference():
             return self.translate(direction, paddle.to_tensor(image[None]))[0].numpy()
+
+    def average_generators(self) -> None:
+        """From now on keep averages of the generators' weights, with decay config.ema; they translate."""
+        self.averages, self.weights = Averages(self.generators, self.config.ema), AVERAGED
+
+    def _averaged(self) -> ContextManager[None]:
+        return contextlib.nullcontext() if self.averages is None else self.averages.in_place()
+
+    @property
+    def position(self) -> str:
+        """The iteration and, in a run with --ema, the weights that translate, for people."""
+        return f"iteration {self.iteration}" + f" ({self.weights} weights)" * bool(self.config.ema)
 
     def set_training(self, training: bool) -> None:
         """Put every network in training or evaluation mode."""
@@ -180,6 +201,9 @@ class Method:
             "discriminators": {key: value.numpy() for key, value in _state_of(self.discriminators).items()},
             "optimizer": optimizer,
         }
+        if self.averages is not None:
+            with self._averaged():
+                arrays[AVERAGED] = {key: value.numpy() for key, value in _state_of(self.generators).items()}
         meta = {
             "method": self.config.method,
             "iteration": self.iteration,
@@ -191,12 +215,15 @@ class Method:
         return Checkpoint(arrays, meta)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint whole: networks, optimizers, position. The checkpoint gives its arrays away.
+        """Take over a checkpoint whole: networks, averages, optimizers, position. The checkpoint gives its arrays away.
 
         Raises:
             CheckpointError: its arrays are not those of these networks.
         """
         self.restore_generators(checkpoint)
+        if self.averages is not None:
+            with self._averaged():
+                _restore(self.generators, checkpoint.arrays.pop(AVERAGED, {}))
         _restore(self.discriminators, checkpoint.arrays.pop("discriminators"))
         state = checkpoint.arrays.pop("optimizer")
         for name, optimizer in self.optimizers.items():
@@ -206,12 +233,16 @@ class Method:
         self.restore_extra(_below(state, "extra/"))
 
     def restore_generators(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint's generators and iteration. The checkpoint gives its arrays away: the full model's take 2 GB.
+        """Take over a checkpoint's iteration and generators; the averaged ones, where it was loaded with these alone.
+
+        The checkpoint gives its arrays away: the full model's take 2 GB.
 
         Raises:
             CheckpointError: its arrays are not those of these networks.
         """
-        _restore(self.generators, checkpoint.arrays.pop("generators"))
+        part = "generators" if "generators" in checkpoint.arrays else AVERAGED
+        _restore(self.generators, checkpoint.arrays.pop(part))
+        self.weights = RAW if part == "generators" and self.averages is None else AVERAGED
         self.iteration = checkpoint.meta["iteration"]
 
     def summary(self) -> str:

@@ -10,8 +10,17 @@ import sys
 from pathlib import Path
 from typing import Iterator, Mapping, Sequence, Tuple, Union
 
-from config import Config
-from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, has_checkpoints, load, newest_iteration
+from config import AVERAGED, RAW, Config
+from engine.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    find_checkpoint,
+    has_checkpoints,
+    load,
+    newest_iteration,
+    parts_of,
+    read_meta,
+)
 from errors import CheckpointError, ConfigError, DataError
 from utils import write_bytes
 
@@ -53,13 +62,13 @@ class RunFolder:
             print(f"passed over {problem}", file=sys.stderr)
         return checkpoint
 
-    def test(self, checkpoint: str = "") -> Path:
-        """Where the test phase writes; translations of a checkpoint that was named have a folder of their own."""
-        return self.path / (f"test_{checkpoint}" if checkpoint else "test")
+    def test(self, name: str = "") -> Path:
+        """Where the test phase writes; translations of a checkpoint or of weights that were named have a folder of their own."""
+        return self.path / (f"test_{name}" if name else "test")
 
-    def evaluation(self, checkpoint: str = "") -> Path:
-        """The scores of the newest checkpoint, or of one that was named."""
-        return self.path / (f"evaluation_{checkpoint}.json" if checkpoint else "evaluation.json")
+    def evaluation(self, name: str = "") -> Path:
+        """The scores of the newest checkpoint, or of one, or of weights, that were named."""
+        return self.path / (f"evaluation_{name}.json" if name else "evaluation.json")
 
     def refuse_if_used(self) -> None:
         """Raise ConfigError where there are checkpoints of a run, be they damaged."""
@@ -155,18 +164,19 @@ class RunFolder:
 
 
 def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Checkpoint, str]:
-    """The checkpoint that test and evaluate read, with its generators alone.
+    """The checkpoint that test and evaluate read, with the generators that --weights names, alone.
 
     Args:
         typed: the flags that were given. A checkpoint's translations belong to the run that it lies in, unless --result_dir or
             another --dataset was given.
 
     Returns:
-        The run to write to, the checkpoint, and its name where --checkpoint named it.
+        The run to write to, the checkpoint, and the name of what is made of it: that of the checkpoint where --checkpoint named it,
+        with "raw" where its trained generators were chosen over averaged ones; empty for what a run is known by.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
-        ConfigError: it was made by another method.
+        ConfigError: it was made by another method, or has no averaged generators and --weights asks for them.
     """
     run = RunFolder(config.result_dir, config.dataset, config.method)
     if not config.checkpoint:
@@ -174,16 +184,27 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
             raise CheckpointError(
                 f"there is no run in {run.path}: train one first, or see --result_dir, --dataset, --method and --checkpoint"
             )
-        return run, load(find_checkpoint(run.checkpoints), config.method, ["generators"]), ""
+        return run, *_load_generators(find_checkpoint(run.checkpoints), config)
     given = Path(config.checkpoint).resolve()
     path = find_checkpoint(given)
-    checkpoint = load(path, config.method, ["generators"])
+    checkpoint, raw = _load_generators(path, config)
     trained_on = checkpoint.meta["config"]["dataset"]
     dataset = config.dataset if "dataset" in typed else trained_on
     run = RunFolder(config.result_dir, dataset, config.method)
     if path.parent.name == "checkpoints" and dataset == trained_on and "result_dir" not in typed:
         run = RunFolder(path.parent.parent)
-    return run, checkpoint, (given if given.parent == path.parent else path).name
+    name = (given if given.parent == path.parent else path).name
+    return run, checkpoint, f"{name}_{raw}" if raw else name
+
+
+def _load_generators(path: Path, config: Config) -> Tuple[Checkpoint, str]:
+    """A checkpoint with the generators that --weights names, and "raw" where these were chosen over averaged ones, else ""."""
+    has_averaged = AVERAGED in parts_of(read_meta(path))
+    if config.weights == AVERAGED and not has_averaged:
+        raise ConfigError(f"--weights {AVERAGED}: {path} was trained without --ema and has no averaged weights: leave the flag out")
+    if has_averaged and config.weights != RAW:
+        return load(path, config.method, [AVERAGED]), ""
+    return load(path, config.method, ["generators"]), RAW if has_averaged else ""
 
 
 def _free_name(path: Path) -> Path:

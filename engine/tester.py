@@ -39,7 +39,8 @@ def translate_test_images(method: Method, parts: Mapping[str, Part], folder: Pat
     them as folder/grid_DIRECTION.png, and folder/contact_DIRECTION.png, where each input stands above its translation and its true
     counterpart, if it has one, for up to 200 images, evenly spread. With config.n_answers above 1 all translations of an image are
     written as folder/answers/DIRECTION/NAME_NUMBER.png too. At the end removes other PNG files from these sub-folders, which an
-    earlier test of other images has left, and writes folder/test.json: iteration, and the rows and image names of each direction.
+    earlier test of other images has left, and writes folder/test.json: iteration, weights (averaged or raw), and the rows and image
+    names of each direction.
 
     Returns:
         The errors of each direction whose images all have a true counterpart.
@@ -47,7 +48,7 @@ def translate_test_images(method: Method, parts: Mapping[str, Part], folder: Pat
     Raises:
         OSError: a file cannot be written.
     """
-    record: Dict[str, Any] = {"iteration": method.iteration, "rows": {}, "images": {}}
+    record: Dict[str, Any] = {"iteration": method.iteration, "weights": method.weights, "rows": {}, "images": {}}
     errors = {}
     for direction, part in parts.items():
         translator = _Translator(method, direction, part, folder)

@@ -37,8 +37,8 @@ def assess(evaluation: Evaluation, file: Path, method: Method) -> Assessment:
         OSError: the file cannot be written.
     """
     report = evaluation(method.translate_image)
-    write_bytes(file, report.to_json(iteration=method.iteration, **evaluation.settings).encode())
-    tqdm.write(f"iteration {method.iteration} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
+    write_bytes(file, report.to_json(iteration=method.iteration, weights=method.weights, **evaluation.settings).encode())
+    tqdm.write(f"{method.position} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
     tqdm.write(report.table())
     return Assessment(report.flat(), evaluation.merit(report))
 

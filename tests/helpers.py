@@ -11,7 +11,7 @@ from typing import Dict, List
 
 import numpy as np
 
-from engine.checkpoint import PARTS, find_checkpoint
+from engine.checkpoint import find_checkpoint
 from utils import write_image
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def newest(run: Path) -> Path:
 
 def latest_bytes(run: Path) -> Dict[str, bytes]:
     """The arrays of the newest checkpoint, as files."""
-    return {f"{part}.safetensors": (newest(run) / f"{part}.safetensors").read_bytes() for part in PARTS}
+    return {file.name: file.read_bytes() for file in newest(run).glob("*.safetensors")}
 
 
 def environment(**more: str) -> Dict[str, str]:
