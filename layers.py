@@ -284,8 +284,9 @@ class _SpectralNorm(nn.Layer):
         for name, size in (("weight_u", rows), ("weight_v", math.prod(shape) // rows)):
             self.register_buffer(name, _unit(paddle.randn([size], self.weight_orig.dtype)))
 
+    @paddle.amp.auto_cast(False)
     def _sigma(self, matrix: Tensor) -> Tensor:
-        """Largest singular value of `matrix` (rows, columns), differentiable in it.
+        """Largest singular value of `matrix` (rows, columns), differentiable in it; under --amp too in the matrix's own type.
 
         The products are written as those of matrices: Paddle's matrix-vector product takes 20 times as long backward.
         """

@@ -23,7 +23,9 @@ SMALL_MAP_PIXELS = 16
 
 FORMS = ("plain", "fast")
 PLAIN: Dict[Callable, Callable] = {}
+CONVOLUTION_TYPES = ("float32", "bfloat16")
 _form = "fast"
+_convolution_type = "float32"
 _second_derivatives = False
 
 
@@ -46,6 +48,21 @@ def using(form: str) -> Iterator[None]:
         use(previous)
 
 
+def convolve_in(type_name: str) -> None:
+    """Compute the fast form's convolutions of float32 maps in this type, "float32" or "bfloat16", from now on.
+
+    Double precision stays as it is. Raises ValueError for any other word.
+    """
+    global _convolution_type
+    if type_name not in CONVOLUTION_TYPES:
+        raise ValueError(f"convolutions are computed in {' or '.join(CONVOLUTION_TYPES)}, not {type_name!r}")
+    _convolution_type = type_name
+
+
+def _in_bfloat16(x: Tensor) -> bool:
+    return _convolution_type == "bfloat16" and x.dtype == paddle.float32 and not _second_derivatives
+
+
 def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
     """Decorate the fast form of `plain`: a call runs the form that is in use."""
 
@@ -62,7 +79,7 @@ def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
 
 @contextlib.contextmanager
 def second_derivatives() -> Iterator[None]:
-    """Within it convolutions take the plain form, the only one that Paddle differentiates twice."""
+    """Within it convolutions take the plain form, the only one that Paddle differentiates twice, in the type of their maps."""
     global _second_derivatives
     previous, _second_derivatives = _second_derivatives, True
     try:
@@ -124,6 +141,8 @@ def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, stride: int
 
 
 def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    if _in_bfloat16(x):
+        return _bf16_convolution(x, weight, stride, padding)
     batch, channels, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
@@ -154,7 +173,12 @@ def plain_conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = N
 @fast_form_of(plain_conv2d_transpose)
 def conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, output_padding: int = 0) -> Tensor:
     """`plain_conv2d_transpose`, its bias added fast."""
-    return _add_bias(plain_conv2d_transpose(x, weight, None, output_padding), bias)
+    return _add_bias(_conv2d_transpose(x, weight, 1, output_padding), bias)
+
+
+def _conv2d_transpose(x: Tensor, weight: Tensor, padding: int, output_padding: int = 0) -> Tensor:
+    convolution = _bf16_transposed_convolution if _in_bfloat16(x) else F.conv2d_transpose
+    return convolution(x, weight, stride=2, padding=padding, output_padding=output_padding)
 
 
 def plain_upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
@@ -173,13 +197,46 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
     x = paddle.concat([x[:, :, :1], x, x[:, :, -1:]], 2)
     x = paddle.concat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
-    return _add_bias(F.conv2d_transpose(x, smeared, stride=2, padding=3), bias)
+    return _add_bias(_conv2d_transpose(x, smeared, 3), bias)
 
 
 @functools.lru_cache(maxsize=None)
 def _smear(dtype: paddle.dtype) -> Tensor:
     """The (4, 3) matrix that flips three taps and lets each reach two pixels of the doubled map."""
     return paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype)
+
+
+# Convolution in bfloat16
+#
+# Inputs, weights and results have the 8 significant bits of bfloat16, in float32 tensors; products are added in float32. Backward
+# the same holds of the gradients of results and inputs; those of the weights are float32.
+
+
+def _bf16_convolution(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    x, weight = _Rounded.apply(x), _Rounded.apply(weight, round_gradient=False)
+    return _Rounded.apply(F.conv2d(x, weight, stride=stride, padding=padding))
+
+
+def _bf16_transposed_convolution(x: Tensor, weight: Tensor, stride: int, padding: int, output_padding: int) -> Tensor:
+    x, weight = _Rounded.apply(x), _Rounded.apply(weight, round_gradient=False)
+    return _Rounded.apply(F.conv2d_transpose(x, weight, stride=stride, padding=padding, output_padding=output_padding))
+
+
+class _Rounded(PyLayer):
+    """x rounded to bfloat16 (to nearest, ties to even), in float32; its gradient too, unless `round_gradient` is False."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, round_gradient: bool = True) -> Tensor:
+        ctx.round_gradient = round_gradient
+        return _round(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _round(gradient) if ctx.round_gradient else gradient
+
+
+def _round(x: Tensor) -> Tensor:
+    return x.astype("bfloat16").astype("float32")
 
 
 # Normalization

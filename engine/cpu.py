@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import os
 import sys
@@ -48,13 +49,22 @@ def _mkl_type_of_amd() -> str:
     By itself it runs its oldest code on processors that are not Intel's: 72 GFLOP/s of matrix product on a machine where the code
     for AVX2 (type 5) reaches 170 to 210. That for AVX-512 (type 7) was no faster in whole steps.
     """
+    described = processor_description()
+    return "5" if "AuthenticAMD" in described and "avx2" in described else ""
+
+
+@functools.lru_cache(maxsize=None)
+def processor_description() -> str:
+    """/proc/cpuinfo; empty on systems that have none."""
     try:
-        description = Path("/proc/cpuinfo").read_text(errors="replace")
+        return Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return ""
-    if "AuthenticAMD" not in description:
-        return ""
-    return "5" if "avx2" in description else ""
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16: its flags name AVX512-BF16 or AMX-BF16."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor_description().split())
 
 
 def _keep_freed_memory() -> None:
