@@ -151,14 +151,14 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
 
 
 def merge_for_test(config: Config, typed: Sequence[str], saved: Dict[str, Any]) -> Config:
-    """The checkpoint's configuration; only where to read, how to evaluate, the seed and the device come from this command.
+    """The checkpoint's configuration; only where to read, how to evaluate, seed, device and precision come from this command.
 
     Raises:
         ConfigError: a typed flag differs from the checkpoint's value and may not; every such field is named.
     """
     refusal = "the checkpoint was trained with other settings than {}: leave these flags out"
     saved, changed = _compared(config, typed, saved, "test", refusal)
-    return dataclasses.replace(config, **{**saved, **changed, "eval_freq": 0, "keep_best": None})
+    return dataclasses.replace(config, **{**saved, **changed, "amp": config.amp, "eval_freq": 0, "keep_best": None})
 
 
 def _compared(

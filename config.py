@@ -21,6 +21,7 @@ from metrics.facts import FLAG_NAMES, METRICS
 
 METHODS = ("ugatit", "cyclegan", "pix2pix")
 PHASES = ("train", "test", "evaluate", "check")
+AMP_TYPES = ("bf16", "fp16")
 DEVICES = ("auto", "cpu", "gpu", "cuda")
 GAN_MODES = ("lsgan", "vanilla", "wgangp")
 NORMS = ("batch", "instance", "none")
@@ -122,6 +123,14 @@ class Config:
     )
     json: bool = setting(False, "print the report as JSON", "run", resume="command", phases=("check",))
     debug: bool = setting(False, "show tracebacks", "run", resume="command")
+    amp: Optional[str] = setting(
+        None,
+        "half precision. On a GPU convolutions and matrix products are computed in it; on a CPU bf16 alone, for the convolutions, "
+        "where the processor has AVX512-BF16 or AMX-BF16. Test and evaluation do not take it over from the training",
+        "run",
+        test="free",
+        choices=AMP_TYPES,
+    )
     benchmark_flag: bool = setting(False, "let cuDNN search for its fastest kernels (GPU only)", "run")
 
     iteration: int = setting(1_000_000, "training iterations", "training", resume="warn", at_least=1)

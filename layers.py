@@ -282,13 +282,15 @@ class _SpectralNorm(nn.Layer):
         for name, size in (("weight_u", rows), ("weight_v", math.prod(shape) // rows)):
             self.register_buffer(name, _unit(paddle.randn([size], self.weight_orig.dtype)))
 
+    @paddle.amp.auto_cast(False)
     def _right_vector(self, matrix: Tensor) -> Tensor:
-        """v, after half a power iteration in training. The caller gives `matrix` @ v to `_sigma`."""
+        """v, after half a power iteration in training. The caller gives `matrix` @ v to `_sigma`. Under --amp all in float32."""
         if self.training:
             with paddle.no_grad():
                 self._buffers["weight_v"] = _unit(paddle.matmul(self.weight_u.unsqueeze(0), matrix).flatten())
         return self.weight_v
 
+    @paddle.amp.auto_cast(False)
     def _sigma(self, product: Tensor) -> Tensor:
         """The largest singular value, differentiable in the weight through `product`."""
         if self.training:
@@ -330,5 +332,5 @@ class SpectralNormLinear(_SpectralNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         matrix = self.weight_orig.t()
-        product = paddle.matmul(matrix, self._right_vector(matrix).unsqueeze(1)).flatten()
+        product = ops.matrix_vector_product(matrix, self._right_vector(matrix))
         return F.linear(x, self.weight_orig) / self._sigma(product)

@@ -40,8 +40,12 @@ def wasserstein(logit: Tensor, is_real: bool) -> Tensor:
 ADVERSARIAL = {"lsgan": least_squares, "vanilla": cross_entropy, "wgangp": wasserstein}
 
 
+@paddle.amp.auto_cast(False)
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """E[(|grad D(x)| - 1)^2] at random points x between real and fake (WGAN-GP, equation 3, there times lambda = 10)."""
+    """E[(|grad D(x)| - 1)^2] at random points x between real and fake (WGAN-GP, equation 3, there times lambda = 10).
+
+    Under --amp the discriminator's pass here stays in float32: its gradient is part of the loss.
+    """
     share = paddle.rand([real.shape[0], 1, 1, 1], real.dtype)
     between = (share * real + (1 - share) * fake).detach()
     between.stop_gradient = False

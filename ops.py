@@ -24,13 +24,16 @@ import winograd
 # Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
 SMALL_MAP_PIXELS = 16
 
-# Where oneDNN convolves: input maps this many times as large as the weights, and this many output channels.
-MAPS_TO_WEIGHTS = 1
+# With fewer output channels a transposed convolution is fastest.
 FEW_CHANNELS = 8
+# Above this many times the size of the maps, weights are left in float32.
+MOST_WEIGHTS_IN_BFLOAT16 = 16
 
 FORMS = ("plain", "fast")
 PLAIN: Dict[Callable, Callable] = {}
+CONVOLUTION_TYPES = ("float32", "bfloat16")
 _form = "fast"
+_convolution_type = "float32"
 _second_derivatives = False
 
 
@@ -53,6 +56,21 @@ def using(form: str) -> Iterator[None]:
         use(previous)
 
 
+def convolve_in(type_name: str) -> None:
+    """Compute the fast form's convolutions of float32 maps in this type, "float32" or "bfloat16", from now on.
+
+    Double precision stays as it is. Raises ValueError for any other word.
+    """
+    global _convolution_type
+    if type_name not in CONVOLUTION_TYPES:
+        raise ValueError(f"convolutions are computed in {' or '.join(CONVOLUTION_TYPES)}, not {type_name!r}")
+    _convolution_type = type_name
+
+
+def _in_bfloat16(x: Tensor) -> bool:
+    return _convolution_type == "bfloat16" and x.dtype == paddle.float32 and not _second_derivatives
+
+
 def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
     """Decorate the fast form of `plain`: a call runs the form that is in use."""
 
@@ -69,7 +87,7 @@ def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
 
 @contextlib.contextmanager
 def second_derivatives() -> Iterator[None]:
-    """Within it convolutions and pads take the plain form, the only one that Paddle differentiates twice."""
+    """Within it convolutions and pads take the plain form, the only one that Paddle differentiates twice, in the maps' own type."""
     global _second_derivatives
     previous, _second_derivatives = _second_derivatives, True
     try:
@@ -174,12 +192,15 @@ def conv2d(
 def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, reflect: bool) -> Tensor:
     if _second_derivatives:
         return plain_conv2d(x, weight, None, stride, padding, reflect)
-    if stride == 1 and winograd.suits(x, weight, padding):
+    in_bfloat16 = _in_bfloat16(x) and _suits_bfloat16(x, weight, out_channels=weight.shape[0])
+    if not in_bfloat16 and stride == 1 and winograd.suits(x, weight, padding):
         if reflect:
             _check_pad(x, padding)
         return winograd.conv2d(x, weight, padding, reflect)
     if reflect and padding:
         x, padding = reflect_pad(x, padding), 0
+    if in_bfloat16:
+        return _bf16_convolution(x, weight, stride, padding)
     if _suits_onednn(x, weight, out_channels=weight.shape[0]):
         return onednn.conv2d(x, weight, stride, padding)
     return _column_conv2d(x, weight, stride, padding)
@@ -188,8 +209,13 @@ def _conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, reflect: bool)
 def _suits_onednn(x: Tensor, weight: Tensor, out_channels: int) -> bool:
     """Whether oneDNN's own convolution is faster: not with few output channels, and not where the maps do not outweigh the weights,
     which it brings into a layout of its own every time."""
-    heavy = x.size >= MAPS_TO_WEIGHTS * weight.size
-    return heavy and out_channels >= FEW_CHANNELS and x.dtype == paddle.float32 and onednn.available()
+    suitable = out_channels >= FEW_CHANNELS and x.size >= weight.size
+    return suitable and x.dtype == paddle.float32 and onednn.available()
+
+
+def _suits_bfloat16(x: Tensor, weight: Tensor, out_channels: int) -> bool:
+    """Whether bfloat16 makes up for bringing the weights into another layout and type every time."""
+    return out_channels >= FEW_CHANNELS and x.size * MOST_WEIGHTS_IN_BFLOAT16 >= weight.size
 
 
 def _column_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -218,11 +244,15 @@ def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
 def plain_conv2d_and_product(x: Tensor, weight: Tensor, vector: Tensor, stride: int = 1, padding: int = 0) -> Tuple[Tensor, Tensor]:
     """Reflect-padded convolution, and the product of the weight as a matrix (out, C * k * k) with a vector (C * k * k).
 
-    x (N, C, H, W), weight (out, C, k, k); returns (N, out, H', W') and (out). The product is that of matrices: Paddle's
-    matrix-vector product takes 20 times as long backward.
+    x (N, C, H, W), weight (out, C, k, k); returns (N, out, H', W') and (out). Under --amp the product stays in the weight's type.
     """
-    product = paddle.matmul(weight.flatten(1), vector.unsqueeze(1)).flatten()
-    return plain_conv2d(x, weight, None, stride, padding, reflect=True), product
+    return plain_conv2d(x, weight, None, stride, padding, reflect=True), matrix_vector_product(weight.flatten(1), vector)
+
+
+@paddle.amp.auto_cast(False)
+def matrix_vector_product(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Written as one of matrices: Paddle's own takes 20 times as long backward. (rows, columns), (columns) to (rows)."""
+    return paddle.matmul(matrix, vector.unsqueeze(1)).flatten()
 
 
 @fast_form_of(plain_conv2d_and_product)
@@ -233,8 +263,7 @@ def conv2d_and_product(x: Tensor, weight: Tensor, vector: Tensor, stride: int = 
     out_channels, _, kernel, _ = weight.shape
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
     if rows * columns > SMALL_MAP_PIXELS:
-        product = paddle.matmul(weight.flatten(1), vector.unsqueeze(1)).flatten()
-        return _conv2d(x, weight, stride, padding, reflect=True), product
+        return _conv2d(x, weight, stride, padding, reflect=True), matrix_vector_product(weight.flatten(1), vector)
     patches = _patches(reflect_pad(x, padding) if padding else x, kernel, stride, 0)
     out = paddle.matmul(weight.flatten(1), paddle.concat([patches, vector.unsqueeze(1)], 1))
     maps = out[:, :-1].reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
@@ -260,6 +289,8 @@ def conv2d_transpose(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, o
 
 
 def _conv2d_transpose(x: Tensor, weight: Tensor, padding: int, output_padding: int) -> Tensor:
+    if _in_bfloat16(x) and _suits_bfloat16(x, weight, out_channels=weight.shape[1]):
+        return _bf16_transposed_convolution(x, weight, 2, padding, output_padding)
     if _suits_onednn(x, weight, out_channels=weight.shape[1]):
         return onednn.conv2d_transpose(x, weight, 2, padding, output_padding)
     return F.conv2d_transpose(x, weight, stride=2, padding=padding, output_padding=output_padding)
@@ -286,6 +317,43 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
 def _smear(dtype: paddle.dtype) -> Tensor:
     """The (4, 3) matrix that flips three taps and lets each reach two pixels of the doubled map."""
     return paddle.to_tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype)
+
+
+# Convolution in bfloat16
+#
+# Inputs, weights and results have the 8 significant bits of bfloat16, in float32 tensors; products are added in float32. Backward
+# the same holds of the gradients of results and inputs; those of the weights are float32.
+
+
+def _bf16_convolution(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    if onednn.has_bfloat16():
+        return onednn.conv2d(x, weight, stride, padding, bfloat16=True)
+    x, weight = _Rounded.apply(x), _Rounded.apply(weight, round_gradient=False)
+    return _Rounded.apply(F.conv2d(x, weight, stride=stride, padding=padding))
+
+
+def _bf16_transposed_convolution(x: Tensor, weight: Tensor, stride: int, padding: int, output_padding: int) -> Tensor:
+    if onednn.has_bfloat16():
+        return onednn.conv2d_transpose(x, weight, stride, padding, output_padding, bfloat16=True)
+    x, weight = _Rounded.apply(x), _Rounded.apply(weight, round_gradient=False)
+    return _Rounded.apply(F.conv2d_transpose(x, weight, stride=stride, padding=padding, output_padding=output_padding))
+
+
+class _Rounded(PyLayer):
+    """x rounded to bfloat16 (to nearest, ties to even), in float32; its gradient too, unless `round_gradient` is False."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, round_gradient: bool = True) -> Tensor:
+        ctx.round_gradient = round_gradient
+        return _round(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _round(gradient) if ctx.round_gradient else gradient
+
+
+def _round(x: Tensor) -> Tensor:
+    return x.astype("bfloat16").astype("float32")
 
 
 # Normalization

@@ -69,6 +69,11 @@ def processor_description() -> str:
         return ""
 
 
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16: its flags name AVX512-BF16 or AMX-BF16."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor_description().split())
+
+
 def _keep_freed_memory() -> None:
     """Let glibc reuse the memory of freed feature maps.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 from functools import lru_cache
-from pathlib import Path
 
 import paddle
 
+from engine.cpu import processor_description
 from errors import ConfigError
 
 
@@ -44,8 +43,7 @@ def machine() -> str:
 
 @lru_cache(maxsize=None)  # asked for with every checkpoint
 def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+    for line in processor_description().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

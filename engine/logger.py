@@ -42,7 +42,10 @@ class RunLog:
             self._writer = LogWriter(str(log), file_name=RECORDS)
 
     def write(self, iteration: int, losses: Mapping[str, float], speed: Mapping[str, float], extra: Mapping[str, float]) -> None:
-        """Log one line: losses, `speed` (lr, images_per_second) and `extra` scalars, the last to VisualDL only."""
+        """Log one line: losses, `speed` (lr, images_per_second, fp16's loss_scale and skipped_steps) and `extra` scalars.
+
+        The last go to VisualDL only.
+        """
         # Totals first: VisualDL shows charts in this order.
         losses = dict(sorted(losses.items(), key=lambda item: not item[0].endswith("_total")))
         line = {"iteration": iteration, **losses, **speed}
@@ -136,9 +139,9 @@ class Progress:
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=first, unit="it", dynamic_ncols=True)
 
-    def update(self, iteration: int, losses: Mapping[str, float], report: bool) -> None:
-        """`iteration` is done; `report` asks for a line of its own."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name.endswith("_total"))
+    def update(self, iteration: int, values: Mapping[str, float], report: bool) -> None:
+        """`iteration` is done and gave these values; `report` asks for a line of its own."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self.bar is not None:
             self.bar.update(iteration - self.bar.n)
             self.bar.set_postfix_str(text, refresh=False)

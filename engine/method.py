@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 from config import AVERAGED, RAW, Config, to_saved
 from engine.averaging import Averages
 from engine.checkpoint import Arrays, Checkpoint
+from engine.precision import Precision
 from errors import CheckpointError, TrainingError
 
 Losses = Dict[str, Tensor]
@@ -57,6 +58,7 @@ class Method:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.directions = config.directions
+        self.precision = Precision(config.amp)
         self.iteration = 0
         self.generators: Networks = {}
         self.discriminators: Networks = {}
@@ -103,15 +105,18 @@ class Method:
     def update(self, name: str, loss: Tensor) -> None:
         """One step of the optimizer `name` down the gradient of `loss`: the seam where every update passes.
 
+        In fp16 the step is skipped where a gradient is not finite.
+
         Raises:
             TrainingError: the loss is not finite. Paddle's backward pass may write outside its memory where a map is not.
         """
         self._check_loss(f"{name}_total", float(loss))
-        loss.backward()
-        # The moments are named at the first step, with a number that counts how often a name was asked for in this process.
-        # A checkpoint needs the same names in every process.
-        with paddle.utils.unique_name.guard():
-            self.optimizers[name].step()
+        self.precision.backward(loss)
+        if self.precision.unscale(self.optimizers[name]):
+            # The moments are named at the first step, with a number that counts how often a name was asked for in this process.
+            # A checkpoint needs the same names in every process.
+            with paddle.utils.unique_name.guard():
+                self.optimizers[name].step()
         self.optimizers[name].clear_grad(set_to_zero=False)
 
     # What the loop and the phases call
@@ -131,7 +136,9 @@ class Method:
         self._seed(self.iteration)
         for optimizer in self.optimizers.values():
             optimizer.set_lr(self.learning_rate(self.iteration))
-        losses = self.train_step({name: paddle.to_tensor(array) for name, array in batch.items()})
+        with self.precision.forward():
+            losses = self.train_step({name: paddle.to_tensor(array) for name, array in batch.items()})
+        self.precision.end_iteration()
         # One copy from the device for all of them.
         values = paddle.stack([value.detach() for value in losses.values()]).numpy().tolist()
         for name, value in zip(losses, values):
@@ -155,7 +162,7 @@ class Method:
         """
         self.set_training(False)
         self._seed(-1 - draw)
-        with paddle.no_grad(), self._averaged():
+        with paddle.no_grad(), self._averaged(), self.precision.forward():
             yield
 
     def translate_image(self, direction: str, image: np.ndarray) -> np.ndarray:
@@ -212,6 +219,8 @@ class Method:
             "config": to_saved(self.config),
             "paddle": paddle.__version__,
         }
+        if precision := self.precision.state():
+            meta["precision"] = precision
         return Checkpoint(arrays, meta)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -231,6 +240,7 @@ class Method:
             if arrays:
                 optimizer.set_state_dict({key: paddle.to_tensor(array) for key, array in arrays.items()})
         self.restore_extra(_below(state, "extra/"))
+        self.precision.restore(checkpoint.meta.get("precision", {}))
 
     def restore_generators(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint's iteration and generators; the averaged ones, where it was loaded with these alone.

@@ -145,10 +145,12 @@ class Training:
         self.window.add(losses)
         self.speedometer.images += images
         report = iteration % self.config.print_freq == 0
-        self.progress.update(iteration, losses, report)
+        scaling = self.method.precision.statistics()
+        totals = {name: value for name, value in losses.items() if name.endswith("_total")}
+        self.progress.update(iteration, {**totals, **scaling}, report)
         if report:
             speed = {"lr": self.method.learning_rate(iteration), "images_per_second": self.speedometer.read(self.seconds)}
-            self.log.write(iteration, self.window.means(), speed, self.method.statistics())
+            self.log.write(iteration, self.window.means(), {**speed, **scaling}, self.method.statistics())
             self.window = LossWindow()
 
     def draw_samples(self) -> None:

@@ -175,7 +175,7 @@ class Evaluation:
     @property
     def settings(self) -> Dict[str, Any]:
         """What the scores depend on, for evaluation.json."""
-        names = ("method", "dataset", "img_size", "kid_subsets", "kid_subset_size", "kid_seed")
+        names = ("method", "dataset", "img_size", "amp", "kid_subsets", "kid_subset_size", "kid_seed")
         return {
             **{name: getattr(self.config, name) for name in names},
             "test_images": {direction: self.test_sets[direction].count for direction in self.names},
