@@ -312,8 +312,7 @@ class UGATITConfig(Config):
         check_multiple_of_4(self.img_size)
         smallest = smallest_image(self.n_dis + 1)
         if self.img_size < smallest:
-            # The depth in the paper's proportion, 6 at 256x256, which leaves the same 6x6 map of logits.
-            proportionate = max(4, self.img_size.bit_length() - 3)
+            proportionate = proportionate_depth(self.img_size)
             fits = self.img_size >= smallest_image(proportionate + 1)
             remedy = f"use --n_dis {proportionate}, or images of at least {smallest}"
             if not fits:
@@ -461,6 +460,11 @@ def check_multiple_of_4(img_size: int, smallest: int = 8) -> None:
 
 
 CONFIGS: Dict[str, Type[Config]] = {"ugatit": UGATITConfig, "cyclegan": CycleGANConfig, "pix2pix": Pix2PixConfig}
+
+
+def proportionate_depth(img_size: int) -> int:
+    """U-GAT-IT's n_dis in the paper's proportion, 6 at 256x256, which leaves the same 6x6 map of logits."""
+    return max(4, img_size.bit_length() - 3)
 
 
 def smallest_image(n_layers: int) -> int:

@@ -1,13 +1,22 @@
-"""Time the real training step, alone or beside the authors' PyTorch step; the loader; or single operations.
+"""Time the real training step, alone or beside the authors' PyTorch step, and its growth; the loader; or single operations.
 
 python -m tools.benchmark train --img_size 128 --ch 64 --light
 python -m tools.benchmark train --img_size 128 --ch 64 --light --peer ../UGATIT-pytorch
+python -m tools.benchmark train --img_size 128 --ch 64 --light --profile
+python -m tools.benchmark growth
+python -m tools.benchmark growth --method cyclegan --img_size 256
 python -m tools.benchmark data --dataset selfie2anime --img_size 256
 python -m tools.benchmark ops
 
 `train` takes any flag of main.py that shapes networks or batches. With --peer both steps run in turn in the same run with the same
 number of threads; torch must be installed for the Python that --peer_python names. DIR is a checkout of UGATIT-pytorch, or, for
 --method cyclegan and pix2pix, of pytorch-CycleGAN-and-pix2pix or contrastive-unpaired-translation.
+
+--profile adds two tables: the step by operation, and an iteration of the training loop by part; its data is that of --dataset.
+
+`growth` measures steps of other sizes, widths and batches than the base, which is --img_size 128 --ch 32 --batch_size 1 unless
+given, of every method or of --method alone; progress goes to stderr. Each is a process of its own. Those for which memory or time
+would not do, as the smaller ones predict, are skipped. Linux only.
 """
 
 from __future__ import annotations
@@ -36,11 +45,11 @@ import paddle  # noqa: E402
 import ops  # noqa: E402
 from command_line import OneLineParser, exit_code_of, parse_arguments  # noqa: E402
 from config import NETWORKS, Config, default_blocks  # noqa: E402
-from dataset import open_training_data, read_ahead  # noqa: E402
+from dataset import Batch, open_training_data, read_ahead  # noqa: E402
 from engine.method import Method  # noqa: E402
 from methods import build_method  # noqa: E402
 
-DEFAULT_STEPS = {"train": 5, "data": 200, "ops": 9}
+DEFAULT_STEPS = {"train": 5, "growth": 3, "data": 200, "ops": 9}
 SIZES = ("img_size", "ch", "n_res", "n_dis", "light", "n_blocks", "n_layers_D", "batch_size")
 IRRELEVANT = ("iteration", "n_epochs", "n_epochs_decay", "lr", "lr_policy", "init_type", "init_gain", "direction")
 PEER_SCRIPT = Path(__file__).with_name("peer_step.py")
@@ -50,11 +59,14 @@ PAUSE = 0.3  # seconds between the two: an idle OpenMP pool spins for 0.2 s befo
 Step = Callable[[], Tuple[float, int]]
 
 
-def our_step(config: Config, method: Method) -> Step:
-    """The method's step on one random batch, as the training loop calls it."""
+def random_batch(config: Config) -> Batch:
     rng = np.random.default_rng(0)
     shape = (config.batch_size, config.img_ch, config.img_size, config.img_size)
-    batch = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
+    return {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
+
+
+def our_step(method: Method, batch: Batch) -> Step:
+    """The method's step on a batch, as the training loop calls it."""
 
     def step() -> Tuple[float, int]:
         started = time.perf_counter()
@@ -94,12 +106,13 @@ def peer_step(config: Config, method: Method, folder: str, python: str) -> Itera
         yield step
 
 
-def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str], python: str) -> None:
-    """Run the steps, ours and the peer's in turn, and print the figures of those after the warm-up."""
+def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str], python: str, profile: bool) -> None:
+    """Run the steps, ours and the peer's in turn, and print the figures of those after the warm-up; then the profile of ours."""
     # A length for methods that otherwise take theirs from the data.
-    method = build_method(config.with_length(iterations_per_epoch=1000))
+    config = config.with_length(iterations_per_epoch=1000)
+    method, batch = build_method(config), random_batch(config)
     with contextlib.ExitStack() as stack:
-        sides = {"ours": our_step(config, method)}
+        sides = {"ours": our_step(method, batch)}
         if peer:
             sides["peer"] = stack.enter_context(peer_step(config, method, peer, python))
         figures: Dict[str, List[Tuple[float, int]]] = {name: [] for name in sides}
@@ -117,6 +130,10 @@ def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str]
         )
     if peer:
         print(f"ratio {medians['ours'] / medians['peer']:.2f} (ours {medians['ours']:.1f} s, peer {medians['peer']:.1f} s)")
+    if profile:
+        from tools.profile import print_profile
+
+        print_profile(config, method, batch, steps)
 
 
 # The sizes that U-GAT-IT's and CycleGAN's steps have at 128x128, ch 64, both domains in one batch.
@@ -180,19 +197,30 @@ def run(arguments: Optional[Sequence[str]]) -> None:
     """Run one command line. Raises UserError."""
     parser = OneLineParser(prog="python -m tools.benchmark", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=DEFAULT_STEPS)
-    parser.add_argument("--steps", type=int, help="steps to time (default: 5, of the loader 200, of operations 9)")
+    parser.add_argument("--steps", type=int, help="steps to time (default: 5, growth 3, data 200, ops 9)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: 2)")
+    parser.add_argument("--profile", action="store_true", help="train: where the time goes, by operation and by part of the step")
+    parser.add_argument("--most_gib", type=float, help="growth: memory that a step may take (default: 80 %% of what is free)")
     parser.add_argument("--peer", metavar="DIR", help="checkout of the authors' PyTorch repository")
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")
     options, rest = parser.parse_known_args(arguments)
     config, _ = parse_arguments(rest)
     if options.what == "train":
         config.check_networks()
+    for name, owner in (("profile", "train"), ("peer", "train"), ("most_gib", "growth")):
+        if getattr(options, name) and options.what != owner:
+            raise ConfigError(f"--{name} belongs to {owner}, not to {options.what}: leave it out")
+    if options.most_gib is not None and not options.most_gib > 0:
+        raise ConfigError("--most_gib needs more than 0")
     steps = DEFAULT_STEPS[options.what] if options.steps is None else options.steps
     if steps < 1 or options.warmup < 0:
         raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
     if options.what == "train":
-        benchmark_train(config, steps, options.warmup, options.peer, options.peer_python)
+        benchmark_train(config, steps, options.warmup, options.peer, options.peer_python, options.profile)
+    elif options.what == "growth":
+        from tools.growth import print_growth
+
+        print_growth(rest, steps, options.warmup, options.most_gib)
     elif options.what == "data":
         benchmark_data(config, steps)
     else:
