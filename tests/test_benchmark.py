@@ -33,7 +33,7 @@ def test_profile_by_operation_and_by_part(tmp_path, capsys, shown_in_full):
     assert benchmark.main(["train", *TINY, *flags]) == 0
     operations, parts = tables(capsys.readouterr().out)
     calls = {row[0]: int(row[1]) for row in operations}
-    assert {"conv2d", "conv2d backward", "adam", "matmul backward", "_Moments backward", profile.BETWEEN} <= calls.keys()
+    assert {"conv2d", "conv2d backward", "merged_adam", "matmul backward", "_Moments backward", profile.BETWEEN} <= calls.keys()
     assert calls["conv2d"] >= calls["conv2d backward"] > 0 and not any("GradNode" in name or "dygraph" in name for name in calls)
     assert [row[0].split(":")[0].split()[0] for row in parts] == ["data", "D", "G", "rest", "logging"]
     assert parts[0][1] == "not measured: no data set" and all(float(row[1]) > 0 for row in parts[1:])
