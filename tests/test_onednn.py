@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 import pytest
 
 import onednn
+import ops
 from tests.helpers import ROOT, environment
 
 needs_it = pytest.mark.skipif(not onednn.available(), reason="this Paddle has no oneDNN")
@@ -115,6 +116,18 @@ def test_only_the_gradients_that_are_needed(function):
     weight.clear_gradient()
     function(x, weight).sum().backward()
     assert x.grad is not None
+
+
+@pytest.mark.skipif(not onednn.has_bfloat16(), reason="this processor has no bfloat16")
+@pytest.mark.parametrize("x, weight, stride, padding", CONVOLUTIONS)
+def test_bfloat16_is_what_its_emulation_gives(x, weight, stride, padding, monkeypatch):
+    arrays = random(x, weight)
+    ours = values_and_gradients(lambda x, w: onednn.conv2d(x, w, stride, padding, bfloat16=True), *arrays)
+    monkeypatch.setattr(onednn, "has_bfloat16", lambda: False)
+    emulated = values_and_gradients(lambda x, w: ops._bf16_convolution(x, w, stride, padding), *arrays)
+    for value, expected in zip(ours, emulated):
+        # Sums in another order may be rounded to the neighbouring number of 8 bits.
+        assert np.abs(value - expected).max() < 2**-7 * np.abs(expected).max()
 
 
 @needs_it

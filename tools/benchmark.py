@@ -9,8 +9,9 @@ python -m tools.benchmark data --dataset selfie2anime --img_size 256
 python -m tools.benchmark ops
 
 `train` takes any flag of main.py that shapes networks or batches. With --peer both steps run in turn in the same run with the same
-number of threads; torch must be installed for the Python that --peer_python names. DIR is a checkout of UGATIT-pytorch, or, for
---method cyclegan and pix2pix, of pytorch-CycleGAN-and-pix2pix or contrastive-unpaired-translation.
+number of threads, with --amp bf16 the peer under torch.autocast; torch must be installed for the Python that --peer_python names.
+DIR is a checkout of UGATIT-pytorch, or, for --method cyclegan and pix2pix, of pytorch-CycleGAN-and-pix2pix or
+contrastive-unpaired-translation.
 
 --profile adds two tables: the step by operation, and an iteration of the training loop by part; its data is that of --dataset.
 
@@ -86,7 +87,7 @@ def peer_step(config: Config, method: Method, folder: str, python: str) -> Itera
         if shapes_the_step and getattr(config, item.name) != item.default:
             raise ConfigError(f"--{item.name}: the peer's step knows only {item.default}; leave the flag out")
     settings = {name: getattr(config, name, None) for name in SIZES}
-    settings.update(method=config.method, peer=folder, threads=int(os.environ["OMP_NUM_THREADS"]))
+    settings.update(method=config.method, amp=config.amp, peer=folder, threads=int(os.environ["OMP_NUM_THREADS"]))
     settings["n_blocks"] = settings["n_blocks"] or default_blocks(config.img_size)
     if config.method == "pix2pix":
         settings["n_downs"] = len(method.G.down)
@@ -145,11 +146,15 @@ OPERATIONS = [
     ("reflect_pad", [(2, 64, 128, 128)], {"pad": 3}),
     ("upsample_conv2d", [(2, 256, 32, 32), (128, 256, 3, 3)], {}),
     ("upsample_conv2d", [(2, 128, 64, 64), (64, 128, 3, 3)], {}),
-    ("conv2d", [(2, 64, 134, 134), (3, 64, 7, 7)], {}),
-    ("conv2d", [(2, 1024, 6, 6), (2048, 1024, 4, 4)], {}),
-    ("conv2d", [(2, 256, 34, 34), (256, 256, 3, 3), (256,)], {}),
+    ("conv2d", [(2, 3, 128, 128), (64, 3, 7, 7)], {"padding": 3, "reflect": True}),
+    ("conv2d", [(2, 64, 128, 128), (128, 64, 3, 3)], {"stride": 2, "padding": 1, "reflect": True}),
+    ("conv2d", [(2, 256, 32, 32), (256, 256, 3, 3)], {"padding": 1, "reflect": True}),
+    ("conv2d", [(2, 256, 16, 16), (512, 256, 4, 4)], {"padding": 1, "reflect": True}),
+    ("conv2d", [(2, 64, 128, 128), (3, 64, 7, 7)], {"padding": 3, "reflect": True}),
+    ("conv2d_and_product", [(2, 1024, 4, 4), (2048, 1024, 4, 4), (16384,)], {"padding": 1}),
     ("conv2d_transpose", [(2, 128, 64, 64), (128, 64, 3, 3), (64,)], {"output_padding": 1}),
     ("weighted_conv1x1", [(2, 256, 32, 32), (256,), (256,), (256, 512, 1, 1), (256,)], {}),
+    ("weighted_conv1x1", [(2, 2048, 3, 3), (2048,), (2048,), (2048, 4096, 1, 1), (2048,)], {}),
     ("global_max_pool", [(2, 256, 32, 32)], {}),
 ]
 
@@ -172,8 +177,9 @@ def _milliseconds(function: Callable, inputs: list, options: dict) -> float:
     for tensor in inputs:
         tensor.clear_grad()
     started = time.perf_counter()
-    out = function(*inputs, **options)
-    out.backward(paddle.ones_like(out))
+    outputs = function(*inputs, **options)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    paddle.autograd.backward(list(outputs), [paddle.ones_like(out) for out in outputs])
     return (time.perf_counter() - started) * 1000
 
 

@@ -172,7 +172,8 @@ def main() -> None:
     step = STEPS[options.method](options, load_networks(options.peer), real_A, real_B)
     for _ in sys.stdin:
         started = time.perf_counter()
-        step()
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.amp == "bf16"):
+            step()
         seconds = time.perf_counter() - started
         print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]), file=answers, flush=True)
 
