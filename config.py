@@ -271,17 +271,27 @@ class Config:
 
 # 64x64, cropped from the paper's proportion of 286 to 256.
 SMALL_IMAGES = dict(img_size=64, load_size=72)
-SHORT_RUN = dict(iteration=2500, print_freq=250, checkpoint_freq=250)
+SHORT_RUN = dict(iteration=2500, print_freq=200, checkpoint_freq=200)
 
 
 @dataclass(frozen=True)
 class UGATITConfig(Config):
     """U-GAT-IT (arXiv:1907.10830), with the defaults of the authors' PyTorch code."""
 
-    # Small networks, a high rate and a light CAM loss: what gets furthest in seven minutes of two cores. The checkpoints are small,
-    # so they are written often.
+    # Small networks, a high rate and a light CAM loss: what gets furthest in six minutes of two cores. The drawn faces are
+    # aligned, so nothing is cropped. The checkpoints are small, so they are written often.
     presets: ClassVar[Dict[str, Dict[str, Any]]] = {
-        "demo": dict(**SMALL_IMAGES, light=True, ch=16, n_res=2, n_dis=4, lr=0.001, cam_weight=10.0, **SHORT_RUN)
+        "demo": dict(
+            **{**SMALL_IMAGES, "load_size": 64},
+            light=True,
+            ch=16,
+            n_res=2,
+            n_dis=4,
+            lr=0.001,
+            cam_weight=10.0,
+            ema=0.995,
+            **{**SHORT_RUN, "iteration": 1200},
+        )
     }
 
     weight_decay: float = setting(0.0001, "L2 weight decay of Adam", "training", at_least=0)
