@@ -65,7 +65,7 @@ class _Library:
         self.stream = self.make("stream_create", self.engine, ctypes.c_uint(DEFAULT_STREAM))
 
     def call(self, name: str, *arguments) -> None:
-        """Call dnnl_NAME. Raises RuntimeError where it gives an error: what we ask for is always supported."""
+        """Call dnnl_NAME. Raises RuntimeError where it gives an error, as for a type that the processor does not have."""
         status = getattr(self.functions, f"dnnl_{name}")(*arguments)
         if status:
             raise RuntimeError(f"oneDNN: dnnl_{name} gave status {status}")
@@ -109,16 +109,16 @@ def permute(x: Tensor, shape: Sequence[int], order: Sequence[int], result: Seque
     x, out = x.contiguous(), paddle.empty(result, x.dtype)
     permutation = _permutation(tuple(shape), tuple(order))
     with _library().lock:
-        permutation.run({FROM: x.data_ptr(), TO: out.data_ptr()})
+        permutation.run({FROM: _address(x), TO: _address(out)})
     return out
 
 
 def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, bfloat16: bool = False) -> Tensor:
-    """Convolution with zero padding, in float32 or, where `has_bfloat16`, in bfloat16; differentiable once.
+    """Convolution with zero padding, in float32 or, where `has_bfloat16`, in bfloat16; differentiable by `backward`, once.
 
     x (N, C, H, W), weight (O, C, k, k), float32. In bfloat16 all but the weights' gradient are rounded to it and summed in float32.
     """
-    return _Conv2D.apply(x, weight, _convolution(tuple(x.shape), tuple(weight.shape), stride, padding, bfloat16))
+    return _Differentiable.apply(x, weight, _convolution(tuple(x.shape), tuple(weight.shape), stride, padding, bfloat16), False)
 
 
 def conv2d_transpose(x: Tensor, weight: Tensor, stride: int, padding: int, output_padding: int, bfloat16: bool = False) -> Tensor:
@@ -126,9 +126,8 @@ def conv2d_transpose(x: Tensor, weight: Tensor, stride: int, padding: int, outpu
     batch, _, *sides = x.shape
     _, out_channels, kernel, _ = weight.shape
     sides = [(side - 1) * stride + kernel - 2 * padding + output_padding for side in sides]
-    return _Conv2DTranspose.apply(
-        x, weight, _convolution((batch, out_channels, *sides), tuple(weight.shape), stride, padding, bfloat16)
-    )
+    convolution = _convolution((batch, out_channels, *sides), tuple(weight.shape), stride, padding, bfloat16)
+    return _Differentiable.apply(x, weight, convolution, True)
 
 
 @functools.lru_cache(maxsize=None)
@@ -142,36 +141,32 @@ def has_bfloat16() -> bool:
     return False
 
 
-class _Conv2D(PyLayer):
+class _Differentiable(PyLayer):
+    """A convolution, or its gradient of the input, which is a transposed convolution."""
+
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, convolution: _Convolution) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, convolution: _Convolution, transposed: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.convolution, ctx.need_gradient = convolution, (not x.stop_gradient, not weight.stop_gradient)
-        return convolution.forward(x, weight)
+        ctx.convolution, ctx.transposed = convolution, transposed
+        ctx.need_gradient = (not x.stop_gradient, not weight.stop_gradient)
+        return (convolution.gradient_of_x if transposed else convolution.forward)(x, weight)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tuple[Optional[Tensor], Optional[Tensor]]:
-        (x, weight), of_x, of_weight = ctx.saved_tensor(), *ctx.need_gradient
-        return (
-            ctx.convolution.gradient_of_x(gradient, weight) if of_x else None,
-            ctx.convolution.gradient_of_weight(x, gradient) if of_weight else None,
-        )
+        (x, weight), convolution = ctx.saved_tensor(), ctx.convolution
+        x_gradient = weight_gradient = None
+        if ctx.need_gradient[0]:
+            x_gradient = (convolution.forward if ctx.transposed else convolution.gradient_of_x)(gradient, weight)
+        if ctx.need_gradient[1]:
+            weight_gradient = convolution.gradient_of_weight(*((gradient, x) if ctx.transposed else (x, gradient)))
+        return x_gradient, weight_gradient
 
 
-class _Conv2DTranspose(PyLayer):
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, convolution: _Convolution) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.convolution, ctx.need_gradient = convolution, (not x.stop_gradient, not weight.stop_gradient)
-        return convolution.gradient_of_x(x, weight)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Optional[Tensor], Optional[Tensor]]:
-        (x, weight), of_x, of_weight = ctx.saved_tensor(), *ctx.need_gradient
-        return (
-            ctx.convolution.forward(gradient, weight) if of_x else None,
-            ctx.convolution.gradient_of_weight(gradient, x) if of_weight else None,
-        )
+def _address(x: Tensor) -> int:
+    """Where a contiguous tensor begins. Raises ValueError where C could not read it as float32."""
+    if x.dtype != paddle.float32 or not x.place.is_cpu_place():
+        raise ValueError(f"oneDNN takes float32 tensors on the CPU, not {x.dtype} on {x.place}")
+    return x.data_ptr()
 
 
 class _Primitive:
@@ -244,7 +239,7 @@ class _Computation:
 
     def run(self, inputs: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
         inputs, out = [tensor.contiguous() for tensor in inputs], paddle.empty(shape, "float32")
-        dense = {name: tensor.data_ptr() for name, tensor in zip((*self.inputs, self.output), (*inputs, out))}
+        dense = {name: _address(tensor) for name, tensor in zip((*self.inputs, self.output), (*inputs, out))}
         library = _library()
         with library.lock:
             own = {**dense, **library.scratch(self.bytes)}
@@ -329,3 +324,6 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+
+# Loaded now, before there are threads that could load it twice.
+available()

@@ -24,7 +24,7 @@ import winograd
 # Up to this many output pixels the weights outweigh the maps, and one product over the whole batch reads them once.
 SMALL_MAP_PIXELS = 16
 
-# With fewer output channels a transposed convolution is fastest.
+# With fewer output channels Paddle's own convolution, or its transposed one, is fastest.
 FEW_CHANNELS = 8
 # Above this many times the size of the maps, weights are left in float32.
 MOST_WEIGHTS_IN_BFLOAT16 = 16
@@ -87,7 +87,10 @@ def fast_form_of(plain: Callable) -> Callable[[Callable], Callable]:
 
 @contextlib.contextmanager
 def second_derivatives() -> Iterator[None]:
-    """Within it convolutions and pads take the plain form, the only one that Paddle differentiates twice, in the maps' own type."""
+    """Within it convolutions and pads take the plain form, the only one that Paddle differentiates twice, in the maps' own type.
+
+    The other operations cannot be differentiated twice.
+    """
     global _second_derivatives
     previous, _second_derivatives = _second_derivatives, True
     try:
@@ -156,6 +159,8 @@ def _borders(maps: np.ndarray, pad: int, skip: int) -> Tuple[np.ndarray, np.ndar
 
 def _array(x: Tensor) -> np.ndarray:
     """The memory of a contiguous CPU tensor, as an array that must not outlive it."""
+    if not x.place.is_cpu_place():
+        raise ValueError(f"the fast form is for the CPU, and this tensor is on {x.place}: ops.use('plain')")
     element = {paddle.float32: ctypes.c_float, paddle.float64: ctypes.c_double}[x.dtype]
     return np.ctypeslib.as_array(ctypes.cast(x.data_ptr(), ctypes.POINTER(element)), tuple(x.shape))
 
@@ -210,7 +215,7 @@ def _suits_onednn(x: Tensor, weight: Tensor, out_channels: int) -> bool:
     """Whether oneDNN's own convolution is faster: not with few output channels, and not where the maps do not outweigh the weights,
     which it brings into a layout of its own every time."""
     suitable = out_channels >= FEW_CHANNELS and x.size >= weight.size
-    return suitable and x.dtype == paddle.float32 and onednn.available()
+    return suitable and x.dtype == weight.dtype == paddle.float32 and onednn.available()
 
 
 def _suits_bfloat16(x: Tensor, weight: Tensor, out_channels: int) -> bool:

@@ -88,8 +88,8 @@ def suits(x: Tensor, weight: Tensor, padding: int) -> bool:
     """Whether a convolution of stride 1 is faster this way: it must have 3x3 or 4x4 kernels, and its products must outweigh
     the passes over maps and weights. Without oneDNN the permutations of axes would take longer than the products saved."""
     batch, channels, height, width = x.shape
-    out_channels, _, kernel, columns = weight.shape
-    if kernel != columns or kernel not in KERNELS or not onednn.available():
+    out_channels, _, kernel, _ = weight.shape
+    if kernel not in KERNELS or not onednn.available():
         return False
     outputs = [side + 2 * padding - kernel + 1 for side in (height, width)]
     tile = POINTS_OF_TILE - kernel + 1
@@ -180,6 +180,6 @@ class _Convolution(PyLayer):
 def conv2d(x: Tensor, weight: Tensor, padding: int, reflect: bool) -> Tensor:
     """Convolution of stride 1, with reflect or zero padding. x (N, C, H, W), weight (O, C, k, k), k of `KERNELS`.
 
-    Differentiable once.
+    Differentiable by `backward`, once.
     """
     return _Convolution.apply(x, weight, _plan(*x.shape[2:], weight.shape[2], padding, reflect, x.dtype))

@@ -289,7 +289,8 @@ def parameters_of(networks: Networks) -> List[Tensor]:
 def adam(networks: Networks, config: Config, weight_decay: float = 0.0) -> paddle.optimizer.Adam:
     """Paddle's Adam for these networks. `weight_decay` is added to the gradient (L2), as PyTorch's Adam does it."""
     parameters = parameters_of(networks)
-    # All parameters at once, which on a CPU without AVX-512 takes a quarter of the time. Paddle cannot do so in double precision.
+    # All parameters at once, each of which then needs a gradient in every step. On a CPU without AVX-512 it takes a quarter of the
+    # time. Paddle cannot do so in double precision.
     at_once = all(parameter.dtype == paddle.float32 for parameter in parameters)
     return paddle.optimizer.Adam(
         learning_rate=config.lr,

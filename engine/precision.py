@@ -13,6 +13,7 @@ from typing import Any, ContextManager, Dict, Mapping, Optional
 import paddle
 from paddle import Tensor
 
+import onednn
 from engine.cpu import has_bf16
 from errors import ConfigError
 
@@ -35,10 +36,10 @@ def refuse_amp(amp: Optional[str], device: str) -> None:
             raise ConfigError(f"--amp {amp} needs a GPU of compute capability {needed}, this one has {found}; leave out --amp")
     elif amp == "fp16":
         raise ConfigError("--amp fp16 needs a GPU, and this command runs on a CPU; leave out --amp, or use a machine that has one")
-    elif not has_bf16():
+    elif not (has_bf16() and onednn.available()):
         raise ConfigError(
-            "--amp bf16: this processor has neither AVX512-BF16 nor AMX-BF16, and bf16 would only be slower; "
-            "leave out --amp, or use a machine that has one of them"
+            "--amp bf16: this processor has neither AVX512-BF16 nor AMX-BF16, or oneDNN is missing or switched off, and bf16 would "
+            "only be slower; leave out --amp, or use a machine that has them"
         )
 
 

@@ -22,7 +22,7 @@ ALLOWED = {
     "networks": {"layers", "ops"},
     "losses": {"ops"},
     "dataset": {"config", "errors", "utils"},
-    "engine": {"engine", "dataset", "config", "errors", "utils"},
+    "engine": {"engine", "onednn", "dataset", "config", "errors", "utils"},
     "datatools": {"datatools", "engine", "dataset", "command_line", "config", "errors", "utils"},
     "metrics": {"metrics", "metrics.facts", "datatools", "engine", "dataset", "config", "errors", "utils"},
     **{method: {"engine", "layers", "networks", "losses", "config", "errors"} for method in ("UGATIT", "CycleGAN", "Pix2Pix")},

@@ -52,7 +52,7 @@ def run(function, arrays, options):
     outputs = function(*inputs, **options)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     rng = np.random.default_rng(1)
-    sum((out * paddle.to_tensor(rng.standard_normal(out.shape))).sum() for out in outputs).backward()
+    sum((out * paddle.to_tensor(rng.standard_normal(out.shape)).astype(out.dtype)).sum() for out in outputs).backward()
     return [out.numpy() for out in outputs], [tensor.grad.numpy() for tensor in inputs]
 
 
@@ -65,6 +65,27 @@ def test_fast_equals_plain(name, shapes, options):
     plain_values, plain_gradients = run(ops.PLAIN[fast], arrays, options)
     for ours, plain in zip(values + gradients, plain_values + plain_gradients):
         np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-10)
+
+
+# Where float32 takes another way than double: oneDNN's convolutions.
+FLOAT32 = [
+    ("conv2d", [(2, 16, 20, 20), (24, 16, 3, 3), (24,)], {"stride": 2, "padding": 1, "reflect": True}),
+    ("conv2d", [(1, 8, 30, 30), (8, 8, 4, 4)], {"stride": 2, "padding": 1}),
+    ("conv2d_and_product", [(2, 8, 20, 20), (16, 8, 4, 4), (128,)], {"stride": 2, "padding": 1}),
+    ("conv2d_transpose", [(2, 16, 12, 13), (16, 8, 3, 3), (8,)], {"output_padding": 1}),
+    ("upsample_conv2d", [(2, 16, 16, 15), (8, 16, 3, 3), (8,)], {}),
+]
+
+
+@pytest.mark.parametrize("name, shapes, options", FLOAT32)
+def test_fast_equals_plain_in_float32(name, shapes, options):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    fast = getattr(ops, name)
+    values, gradients = run(fast, arrays, options)
+    plain_values, plain_gradients = run(ops.PLAIN[fast], arrays, options)
+    for ours, plain in zip(values + gradients, plain_values + plain_gradients):
+        assert ours.dtype == np.float32 and np.abs(ours - plain).max() < 5e-5 * np.abs(plain).max()
 
 
 def test_every_pair_is_tested():

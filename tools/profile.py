@@ -25,7 +25,7 @@ from engine.training import Training
 from errors import ConfigError
 from tools.report import table
 
-BETWEEN = "between operations (Python)"
+BETWEEN = "outside Paddle's operations (Python, oneDNN, NumPy)"
 LEAST_SHARE = 0.005  # operations with a smaller share stand in one row together
 
 
