@@ -271,7 +271,7 @@ class Config:
 
 # 64x64, cropped from the paper's proportion of 286 to 256.
 SMALL_IMAGES = dict(img_size=64, load_size=72)
-SHORT_RUN = dict(iteration=2500, print_freq=200, checkpoint_freq=200)
+SHORT_RUN = dict(iteration=2500, print_freq=100, checkpoint_freq=100)
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ class UGATITConfig(Config):
             lr=0.001,
             cam_weight=10.0,
             ema=0.995,
-            **{**SHORT_RUN, "iteration": 1200},
+            **{**SHORT_RUN, "iteration": 900},
         )
     }
 
