@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,12 @@ def test_networks_and_losses_import_paddle_alone():
         tops = {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         tops |= {alias.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
         assert tops <= {"__future__", "math", "typing", "functools", "paddle", "ops", "layers"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 does not list its modules")
+def test_no_module_hides_one_of_python_s():
+    """Started as a script, a file finds those beside it before Python's own."""
+    assert not {file.stem for file in FILES} - {"__init__"} & sys.stdlib_module_names
 
 
 def test_nothing_is_pickled():

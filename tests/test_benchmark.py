@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.helpers import TINY, draw_dataset
-from tools import benchmark, growth, profile
+from tools import benchmark, growth, profile_step
 
 FAST = ["--steps", "1", "--warmup", "0"]
 
@@ -25,7 +25,7 @@ def shares(rows: list) -> float:
 
 @pytest.fixture
 def shown_in_full(monkeypatch):
-    monkeypatch.setattr(profile, "LEAST_SHARE", 0)
+    monkeypatch.setattr(profile_step, "LEAST_SHARE", 0)
 
 
 def test_profile_by_operation_and_by_part(tmp_path, capsys, shown_in_full):
@@ -33,7 +33,14 @@ def test_profile_by_operation_and_by_part(tmp_path, capsys, shown_in_full):
     assert benchmark.main(["train", *TINY, *flags]) == 0
     operations, parts = tables(capsys.readouterr().out)
     calls = {row[0]: int(row[1]) for row in operations}
-    assert {"conv2d", "conv2d backward", "merged_adam", "matmul backward", "_Moments backward", profile.BETWEEN} <= calls.keys()
+    assert {
+        "conv2d",
+        "conv2d backward",
+        "merged_adam",
+        "matmul backward",
+        "_Moments backward",
+        profile_step.BETWEEN,
+    } <= calls.keys()
     assert calls["conv2d"] >= calls["conv2d backward"] > 0 and not any("GradNode" in name or "dygraph" in name for name in calls)
     assert [row[0].split(":")[0].split()[0] for row in parts] == ["data", "D", "G", "rest", "logging"]
     assert parts[0][1] == "not measured: no data set" and all(float(row[1]) > 0 for row in parts[1:])
@@ -64,7 +71,7 @@ def test_profile_of_the_other_methods_on_a_data_set(method, tmp_path, capsys):
     ("Global_GradNodeAccumulation", "Accumulation backward"),
 ])  # fmt: skip
 def test_operations_have_plain_names(event, name):
-    assert profile.operation_name(event) == name
+    assert profile_step.operation_name(event) == name
 
 
 def test_growth_measures_in_a_process_and_skips_what_may_not_fit(capsys, monkeypatch):

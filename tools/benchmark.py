@@ -132,7 +132,7 @@ def benchmark_train(config: Config, steps: int, warmup: int, peer: Optional[str]
     if peer:
         print(f"ratio {medians['ours'] / medians['peer']:.2f} (ours {medians['ours']:.1f} s, peer {medians['peer']:.1f} s)")
     if profile:
-        from tools.profile import print_profile
+        from tools.profile_step import print_profile
 
         print_profile(config, method, batch, steps)
 
