@@ -24,7 +24,7 @@ SPOTS = (
 def draw_photograph(who: Identity, size: int) -> np.ndarray:
     """A: skin in soft light, hair of strands. Returns (size, size, 3) uint8 RGB; `size` is at least 16."""
     head, (skin, hair, iris) = Head(who, size, drawn=False), who.colours[0]
-    shapes.paint_background(head, (0.35, 0.35), (0.2, 0.65), 0.04)
+    shapes.paint_background(head, (0.10, 0.40), (0.06, 0.70), 0.04)
     sheets = shapes.hair_sheets(who, 0)
     _comb(head, [sheet for sheet in sheets if sheet.back], hair * 0.75)
     shapes.paint_body(head, skin * 0.85)
@@ -75,7 +75,7 @@ def _comb(head: Head, sheets: List[Sheet], colour: np.ndarray, below: float = 0.
 def draw_anime(who: Identity, size: int) -> np.ndarray:
     """B: flat colours with one shadow tone, under ink. Returns (size, size, 3) uint8 RGB; `size` is at least 16."""
     head, (skin, hair, iris) = Head(who, size, drawn=True), who.colours[1]
-    shapes.paint_background(head, (0.42, 0.88), (0.2, 1.0), 0)
+    shapes.paint_background(head, (0.16, 0.92), (0.06, 1.0), 0)
     sheets = shapes.hair_sheets(who, 0.07)
     back, front = ([lock for sheet in sheets if sheet.back == there for lock in _cut(head, sheet)] for there in (True, False))
     if back:
