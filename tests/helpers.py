@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,6 +18,19 @@ from utils import write_image
 ROOT = Path(__file__).parents[1]
 # The smallest networks that have every kind of layer.
 TINY = ["--img_size", "24", "--n_dis", "4", "--ch", "2", "--n_res", "1", "--light"]
+# For `call`: Python that imports Paddle must configure it first.
+CONFIGURE = "from engine.cpu import configure_cpu; configure_cpu()\n"
+KILL_IN_ITERATION_6 = """
+import os, signal
+from engine.method import Method
+step = Method.step
+def killed(self, batch):
+    losses = step(self, batch)
+    if self.iteration == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return losses
+Method.step = killed
+"""
 
 
 def draw_dataset(root: Path, name: str = "tiny", train: int = 3, test: int = 2, size: int = 28) -> Path:
@@ -75,3 +89,37 @@ def draw_pairs(root: Path, name: str = "tiny", size: int = 32) -> Path:
         for index in range(count):
             write_image(root / name / part / f"{index}.png", rng.integers(0, 256, (size, 2 * size, 3), np.uint8))
     return root / name
+
+
+def straight_and_killed(
+    tmp_path: Path,
+    method: str,
+    options: Sequence[str],
+    before: str = "",
+    print_freqs: Sequence[str] = ("2", "2"),
+    resume_with: Optional[Sequence[str]] = None,
+) -> Tuple[List[Path], str]:
+    """Train 8 iterations twice, once killed in iteration 6 and resumed from 3, and hold both equal to the last bit.
+
+    Args:
+        before: Python that runs first in every process.
+        print_freqs: --print_freq of the two.
+        resume_with: the flags beside --resume, where they are not those of the killed run.
+
+    Returns:
+        The folders of both runs, and what the resumed one printed.
+    """
+    runs = []
+    for name, print_freq in zip(("straight", "killed"), print_freqs):
+        where = tmp_path / name
+        (draw_pairs if method == "pix2pix" else draw_dataset)(where / "data")
+        arguments = flags(where, *options, "--iteration", "8", "--checkpoint_freq", "3", "--print_freq", print_freq)
+        if name == "killed":
+            assert call(arguments, before + CONFIGURE + KILL_IN_ITERATION_6).returncode == -signal.SIGKILL
+            arguments = [*(arguments if resume_with is None else flags(where, *resume_with)), "--resume"]
+        result = call(arguments, before)
+        assert result.returncode == 0, result.stderr
+        runs.append(where / "results" / "tiny" / method)
+    assert "resumed at iteration 3" in result.stdout
+    assert latest_bytes(runs[0]) == latest_bytes(runs[1])
+    return runs, result.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from dataset import Sample
 from engine.checkpoint import PARTS, find_checkpoint, load
 from engine.pictures import sample_grid
 from methods import build_method
-from tests.helpers import TINY, call, draw_dataset, draw_pairs, flags, latest_bytes, newest, read_metrics
-from tests.test_methods import KILL_IN_ITERATION_6, RUNS, TINY_FLAGS
+from tests.helpers import TINY, draw_pairs, flags, latest_bytes, newest, read_metrics, straight_and_killed
+from tests.test_methods import RUNS, TINY_FLAGS
 from utils import read_image
 
 DECAY = 0.3  # below the warm-up from iteration 4 on
@@ -121,23 +120,10 @@ EMA = ["--ema", "0.9"]
 @pytest.mark.parametrize("method", ["ugatit", *RUNS])
 def test_killed_and_resumed_equals_uninterrupted(method, tmp_path):
     networks = TINY if method == "ugatit" else [*TINY_FLAGS, *RUNS[method]]
-    options = [*networks, *EMA, "--iteration", "8", "--checkpoint_freq", "3", "--sample_count", "1"]
-    runs = []
     # They also print at different times.
-    for name, print_freq in (("straight", "4"), ("killed", "2")):
-        where = tmp_path / name
-        (draw_pairs if method == "pix2pix" else draw_dataset)(where / "data")
-        arguments = [*flags(where, *options), "--print_freq", print_freq]
-        if name == "killed":
-            assert call(arguments, KILL_IN_ITERATION_6).returncode == -signal.SIGKILL
-            arguments.append("--resume")
-        result = call(arguments)
-        assert result.returncode == 0, result.stderr
-        runs.append(where / "results" / "tiny" / method)
-    assert "resumed at iteration 3" in result.stdout
+    runs, _ = straight_and_killed(tmp_path, method, [*networks, *EMA, "--sample_count", "1"], print_freqs=("4", "2"))
     straight = latest_bytes(runs[0])
     assert len(straight) == 4 and straight["averaged.safetensors"] != straight["generators.safetensors"]
-    assert latest_bytes(runs[1]) == straight
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-import signal
 
 import numpy as np
 import paddle
@@ -22,7 +21,17 @@ from engine.checkpoint import load
 from engine.precision import Precision
 from errors import ConfigError, TrainingError
 from methods import METHODS, build_method
-from tests.helpers import TINY, call, draw_dataset, draw_pairs, flags, latest_bytes, newest, read_metrics, run_folder
+from tests.helpers import (
+    CONFIGURE,
+    TINY,
+    draw_dataset,
+    draw_pairs,
+    flags,
+    newest,
+    read_metrics,
+    run_folder,
+    straight_and_killed,
+)
 
 CONFIGS = {
     "ugatit": UGATITConfig(dataset="x", img_size=24, n_dis=4, ch=2, n_res=1, light=True),
@@ -306,18 +315,7 @@ def test_a_loss_that_is_not_finite_still_ends_the_run():
 
 # Runs from the command line
 
-ANY_PROCESSOR = "from engine.cpu import configure_cpu; configure_cpu()\nimport methods\nmethods.refuse_amp = lambda *_: None\n"
-KILL_IN_ITERATION_6 = """
-import os, signal
-from engine.method import Method
-step = Method.step
-def killed(self, batch):
-    losses = step(self, batch)
-    if self.iteration == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return losses
-Method.step = killed
-"""
+ANY_PROCESSOR = f"{CONFIGURE}import methods\nmethods.refuse_amp = lambda *_: None\n"
 # So large that the first steps overflow, and growing again soon enough to be seen.
 LARGE_SCALE = "from engine import precision\nprecision.FIRST_SCALE, precision.ITERATIONS_TO_GROW = 2.0**125, 2\n"
 RUNS = {
@@ -331,21 +329,8 @@ RUNS = {
 @pytest.mark.parametrize("case", RUNS)
 def test_killed_and_resumed_equals_uninterrupted(case, tmp_path):
     method, amp = case.split(", ")
-    options = [*RUNS[case], "--amp", amp, "--iteration", "8", "--checkpoint_freq", "3", "--print_freq", "2"]
     before = ANY_PROCESSOR + LARGE_SCALE * (amp == "fp16")
-    runs = []
-    for name in ("straight", "killed"):
-        where = tmp_path / name
-        (draw_pairs if method == "pix2pix" else draw_dataset)(where / "data")
-        arguments = flags(where, *options)
-        if name == "killed":
-            assert call(arguments, before + KILL_IN_ITERATION_6).returncode == -signal.SIGKILL
-            arguments = [*flags(where, *options[: options.index("--amp")]), "--resume"]
-        result = call(arguments, before)
-        assert result.returncode == 0, result.stderr
-        runs.append(where / "results" / "tiny" / method)
-    assert "resumed at iteration 3" in result.stdout
-    assert latest_bytes(runs[0]) == latest_bytes(runs[1])
+    runs, printed = straight_and_killed(tmp_path, method, [*RUNS[case], "--amp", amp], before, resume_with=RUNS[case])
     logs = [read_metrics(path) for path in runs]
     for line in (line for log in logs for line in log):
         del line["images_per_second"]
@@ -357,7 +342,7 @@ def test_killed_and_resumed_equals_uninterrupted(case, tmp_path):
         state = metas[0]["precision"]
         assert state["skipped_steps"] > 0 and state["skipped_steps"] == logs[0][-1]["skipped_steps"]
         assert [line["loss_scale"] for line in logs[0]][0] < 2.0**125
-        assert f"skipped_steps {state['skipped_steps']}" in result.stdout
+        assert f"skipped_steps {state['skipped_steps']}" in printed
 
 
 def test_bf16_trains_other_weights_and_the_test_phase_takes_its_own_precision(tmp_path, monkeypatch):

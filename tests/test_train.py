@@ -20,6 +20,7 @@ import main
 from engine.checkpoint import PARTS, load
 from engine.run import RunFolder
 from tests.helpers import (
+    CONFIGURE,
     ROOT,
     TINY,
     call,
@@ -117,7 +118,6 @@ def killed(self, batch):
     return losses
 UGATIT.UGATIT.train_step = killed
 """
-CONFIGURE = "from engine.cpu import configure_cpu; configure_cpu()\n"
 
 
 @pytest.mark.parametrize("num_workers", ["0", "2"])
