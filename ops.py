@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-from typing import Callable, Dict, Iterator, Optional, Tuple
+import math
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import paddle
@@ -229,16 +230,26 @@ def _column_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tens
     A transposed convolution buffers out*k*k rows, which is less where the output has few channels; on tiny maps one product serves
     the whole batch.
     """
-    batch, channels, height, width = x.shape
+    batch, channels = x.shape[:2]
     out_channels, _, kernel, _ = weight.shape
-    rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-    if batch > 1 and rows * columns <= SMALL_MAP_PIXELS:
-        out = paddle.matmul(weight.flatten(1), _patches(x, kernel, stride, padding))
-        return out.reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
-    if stride == 1 and kernel > 1 and out_channels < channels and rows * columns > SMALL_MAP_PIXELS:
+    sides = _output_sides(x, kernel, stride, padding)
+    tiny = math.prod(sides) <= SMALL_MAP_PIXELS
+    if batch > 1 and tiny:
+        return _as_maps(paddle.matmul(weight.flatten(1), _patches(x, kernel, stride, padding)), batch, sides)
+    if stride == 1 and kernel > 1 and out_channels < channels and not tiny:
         flipped = weight.transpose([1, 0, 2, 3]).flip([2, 3])
         return F.conv2d_transpose(x, flipped, padding=kernel - 1 - padding)
     return F.conv2d(x, weight, stride=stride, padding=padding)
+
+
+def _output_sides(x: Tensor, kernel: int, stride: int, padding: int) -> List[int]:
+    """Height and width of a convolution's output."""
+    return [(side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:]]
+
+
+def _as_maps(columns: Tensor, batch: int, sides: List[int]) -> Tensor:
+    """What a product with `_patches` gives, (out, N * places), as maps (N, out, H', W')."""
+    return columns.reshape([columns.shape[0], batch, *sides]).transpose([1, 0, 2, 3])
 
 
 def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -264,15 +275,13 @@ def matrix_vector_product(matrix: Tensor, vector: Tensor) -> Tensor:
 def conv2d_and_product(x: Tensor, weight: Tensor, vector: Tensor, stride: int = 1, padding: int = 0) -> Tuple[Tensor, Tensor]:
     """`plain_conv2d_and_product`. On tiny maps the vector is one more column, so the large weight is read once, and its gradient
     is written once."""
-    batch, _, height, width = x.shape
-    out_channels, _, kernel, _ = weight.shape
-    rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-    if rows * columns > SMALL_MAP_PIXELS:
+    kernel = weight.shape[2]
+    sides = _output_sides(x, kernel, stride, padding)
+    if math.prod(sides) > SMALL_MAP_PIXELS:
         return _conv2d(x, weight, stride, padding, reflect=True), matrix_vector_product(weight.flatten(1), vector)
     patches = _patches(reflect_pad(x, padding) if padding else x, kernel, stride, 0)
     out = paddle.matmul(weight.flatten(1), paddle.concat([patches, vector.unsqueeze(1)], 1))
-    maps = out[:, :-1].reshape([out_channels, batch, rows, columns]).transpose([1, 0, 2, 3])
-    return maps, out[:, -1]
+    return _as_maps(out[:, :-1], x.shape[0], sides), out[:, -1]
 
 
 def _add_bias(x: Tensor, bias: Optional[Tensor]) -> Tensor:
