@@ -168,7 +168,8 @@ def _array(x: Tensor) -> np.ndarray:
 
 def _check_pad(x: Tensor, pad: int) -> None:
     height, width = x.shape[2:]
-    if min(height, width) <= pad:
+    # Sizes are unknown while a static graph is made.
+    if paddle.in_dynamic_mode() and min(height, width) <= pad:
         raise ValueError(f"a reflect pad of {pad} needs a larger map than {height}x{width}")
 
 
@@ -322,9 +323,13 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) ->
     Each pixel of the doubled map stands for two rows and columns, so a 3x3 kernel on it is the (flipped) kernel smeared over
     4x4, and mirroring the doubled map by one pixel repeats the border of the small one.
     """
-    smear = _smear(x.dtype)
-    smeared = paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
-    return _add_bias(_conv2d_transpose(_MirrorPad.apply(x, 1, 0), smeared, 3, 0), bias)
+    return _add_bias(_conv2d_transpose(_MirrorPad.apply(x, 1, 0), smeared(weight), 3, 0), bias)
+
+
+def smeared(weight: Tensor) -> Tensor:
+    """The kernel (C, out, 4, 4) of `upsample_conv2d`'s transposed convolution, from weight (out, C, 3, 3)."""
+    smear = _smear(weight.dtype)
+    return paddle.matmul(paddle.matmul(smear, weight), smear.t()).transpose([1, 0, 2, 3])
 
 
 @functools.lru_cache(maxsize=None)
