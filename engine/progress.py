@@ -28,6 +28,10 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
+    def say(self, line: str) -> None:
+        """Print a line on stderr, above the bar where there is one."""
+        self.bar.write(line, file=sys.stderr)
+
     def update(self, count: int = 1) -> None:
         self.done += count
         self.bar.update(count)
@@ -41,7 +45,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[Item], label: str, total: int, unit: str = "images") -> Iterator[Item]:
+def track(items: Iterable[Item], label: str, total: Optional[int], unit: str = "images") -> Iterator[Item]:
     """The items, with a Progress that counts those that are done."""
     with Progress(label, total, unit) as progress:
         for item in items:
