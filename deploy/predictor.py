@@ -119,8 +119,8 @@ class Predictor:
         side = self.facts.side
         if size != MODEL and side is not None:
             raise ConfigError(
-                f"--size {size}: the full version of U-GAT-IT has one weight for each pixel and takes images of {side}x{side} alone; "
-                f"use --size {MODEL}, or a model that was trained with --light"
+                f"--size {size}: the full version of U-GAT-IT takes images of {side}x{side} alone: use --size {MODEL}, "
+                "or a model that was trained with --light"
             )
 
     def _at_model_size(self, image: np.ndarray) -> np.ndarray:

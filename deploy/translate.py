@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Deque, Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Deque, Dict, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
 from dataset import EXTENSIONS, find_files, read_ahead
-from deploy.faces import find_faces, face_crops
 from deploy.predictor import Predictor
 from deploy.settings import TranslateSettings
 from deploy.video import VIDEO_EXTENSIONS, VideoReader, VideoWriter
@@ -174,6 +172,8 @@ class Translator:
             self._write(job.target, self.views(reading))
 
     def _translate_faces(self, job: Job, picture: Picture) -> None:
+        from deploy.faces import face_crops, find_faces  # imports scikit-image, which takes a second
+
         crops = face_crops(picture.image, find_faces(picture.image))
         if not crops:
             raise DataError(f"{job.source}: no face was found")
