@@ -14,7 +14,8 @@ import numpy as np
 from dataset import EXTENSIONS, find_files, read_ahead
 from deploy.predictor import Predictor
 from deploy.settings import TranslateSettings
-from deploy.video import VIDEO_EXTENSIONS, VideoReader, VideoWriter
+from deploy.video import EXTENSIONS as VIDEO_EXTENSIONS
+from deploy.video import VideoReader, VideoWriter
 from engine.progress import Progress, track
 from errors import ConfigError, DataError
 from utils import Picture, output_names, read_picture, resize, to_colour, to_heat_map, write_image
@@ -184,14 +185,13 @@ class Translator:
 
     def _translate_video(self, job: Job) -> None:
         with contextlib.ExitStack() as stack:
-            video = stack.enter_context(VideoReader(job.source))
+            video = VideoReader(job.source)
             writers: Dict[str, VideoWriter] = {}
-            for frame in track(video, job.source.name, video.count or None, "frames"):
+            for frame in track(video, job.source.name, video.count, "frames"):
                 for folder, view in self.views(Picture(frame)).items():
                     if folder not in writers:
                         target = self.output / folder / job.target
-                        sides = view.shape[1::-1]
-                        writers[folder] = stack.enter_context(VideoWriter(target, sides, video.fps, sound_from=job.source))
+                        writers[folder] = stack.enter_context(VideoWriter(target, video.fps, sound_from=job.source))
                     writers[folder].write(to_colour(view))
 
     def views(self, picture: Picture) -> Views:

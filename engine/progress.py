@@ -45,7 +45,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[Item], label: str, total: Optional[int], unit: str = "images") -> Iterator[Item]:
+def track(items: Iterable[Item], label: str, total: int, unit: str = "images") -> Iterator[Item]:
     """The items, with a Progress that counts those that are done."""
     with Progress(label, total, unit) as progress:
         for item in items:
