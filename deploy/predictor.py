@@ -22,8 +22,8 @@ from deploy.sizes import translate_at_own_size
 from errors import ConfigError
 from utils import resize, to_colour, to_image, to_network
 
-# Larger pictures go through the network in tiles. One of a million pixels takes some 2 GB at the paper's width.
-MOST_PIXELS_AT_ONCE = 1024 * 1024
+# Larger pictures go through the network in tiles. At the paper's width one of this size takes 2.5 GB.
+MOST_PIXELS_AT_ONCE = 768 * 768
 Images = Union[np.ndarray, Sequence[np.ndarray]]
 
 
