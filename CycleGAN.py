@@ -137,13 +137,16 @@ class CycleGAN(Method):
         for name, pool in self.pools.items():
             pool.images = list(arrays.get(f"pool/{name}", []))
 
+    def generator(self, direction: str) -> CycleGANGenerator:
+        return self.G_A if direction == "A2B" else self.G_B
+
     def translate(self, direction: str, images: Tensor) -> Tensor:
-        return (self.G_A if direction == "A2B" else self.G_B)(images)
+        return self.generator(direction)(images)
 
     def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
         """Input, output, reconstruction, identity and, where it is known, the truth."""
         source, target = direction.split("2")
-        forward, back = (self.G_A, self.G_B) if direction == "A2B" else (self.G_B, self.G_A)
+        forward, back = self.generator(direction), self.generator(f"{target}2{source}")
         fake = forward(images)
         reconstruction, identity = both_passes(back, fake, images, self.config.norm)
         rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Mapping, Optional
 
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from config import Pix2PixConfig, default_blocks
 from engine.method import Losses, Method, Row, Translation, adam, frozen
@@ -53,7 +53,7 @@ class Pix2Pix(Method):
         self.adversarial = ADVERSARIAL[config.gan_mode]
 
     def _keep_noise(self) -> None:
-        """Dropout and the batch's own statistics also at test time (section 3.4), unless --eval_mode."""
+        """Dropout and the image's own statistics also at test time (section 3.4), unless --eval_mode."""
         config = self.config
         if config.n_answers > 1 and not any(isinstance(layer, Dropout) for layer in self.G.sublayers()):
             raise ConfigError(
@@ -64,7 +64,7 @@ class Pix2Pix(Method):
             if isinstance(layer, Dropout):
                 layer.active_in_evaluation = not config.eval_mode
             elif isinstance(layer, BatchNorm2D):
-                layer.batch_statistics_in_evaluation = not config.eval_mode
+                layer.own_statistics_in_evaluation = not config.eval_mode
 
     def learning_rate(self, iteration: int) -> float:
         config = self.config
@@ -109,6 +109,9 @@ class Pix2Pix(Method):
     def _judged(self, source: Tensor, image: Tensor) -> Tensor:
         """What the discriminator sees."""
         return image if self.config.unconditional else paddle.concat([source, image], 1)
+
+    def generator(self, direction: str) -> nn.Layer:
+        return self.G
 
     def translate(self, direction: str, images: Tensor) -> Tensor:
         return self.G(images)

@@ -122,8 +122,11 @@ class UGATIT(Method):
         )
         return losses
 
+    def generator(self, direction: str) -> ResnetGenerator:
+        return self.genA2B if direction == "A2B" else self.genB2A
+
     def translate(self, direction: str, images: Tensor) -> Tensor:
-        return (self.genA2B if direction == "A2B" else self.genB2A)(images).image
+        return self.generator(direction)(images).image
 
     def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
         """Identity, translation and reconstruction, each below the heat map of its CAM, if any: the authors' seven rows.
@@ -131,7 +134,7 @@ class UGATIT(Method):
         The truth, where it is known, is an eighth.
         """
         source, target = direction.split("2")
-        forward, back = (self.genA2B, self.genB2A) if direction == "A2B" else (self.genB2A, self.genA2B)
+        forward, back = self.generator(direction), self.generator(f"{target}2{source}")
         translated = forward(images)
         identity, cycle = in_one_pass(back, images, translated.image)
         shown = {f"{source}2{source}": identity, f"{source}2{target}": translated, f"{source}2{target}2{source}": cycle}

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import sys
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, get_type_hints
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, Type, get_type_hints
 
 from config import CONFIGS, METHODS, Config, to_saved
 from errors import ConfigError, UserError
@@ -34,29 +34,56 @@ def parse_arguments(arguments: Sequence[str]) -> Tuple[Config, List[str]]:
     first.add_argument("--method", choices=METHODS, default=Config.method)
     method = first.parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0].method
     config_class = CONFIGS[method]
+    usage = "python main.py --dataset NAME [--method METHOD] [--phase PHASE] [flags]"
+    typed = parse_fields(config_class, arguments, usage, examples(method), lambda flag: _explain_unknown(flag, method))
+    typed = {**config_class.presets.get(typed.get("preset"), {}), **typed}
+    return config_class(**{**typed, "method": method}), sorted(typed)
 
+
+def phase_of(arguments: Sequence[str]) -> str:
+    """The phase that a command line names, in whatever way; the default where it names none, or none that there is."""
+    first = OneLineParser(prog="python main.py", add_help=False, allow_abbrev=False)
+    first.add_argument("--phase", default=Config.phase)
+    return first.parse_known_args([a for a in arguments if a not in ("-h", "--help")])[0].phase
+
+
+def parse_fields(
+    settings: Type[Any],
+    arguments: Sequence[str],
+    usage: str,
+    epilog: str,
+    explain: Callable[[str], str] = "unknown argument {}".format,
+) -> Dict[str, Any]:
+    """Parse a command line into the fields of a dataclass that are typed; their flags are made from `config.setting`.
+
+    Args:
+        usage: the first line of --help.
+        epilog: its end.
+        explain: what to say of an unknown flag.
+
+    Raises:
+        ConfigError: a flag or a value is not valid.
+    """
     parser = OneLineParser(
         prog="python main.py",
-        usage="python main.py --dataset NAME [--method METHOD] [--phase PHASE] [flags]",
-        description=(config_class.__doc__ or "").splitlines()[0],
-        epilog=examples(method),
+        usage=usage,
+        description=(settings.__doc__ or "").splitlines()[0],
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     groups: Dict[str, Any] = {}
-    types = get_type_hints(config_class)
-    for item in dataclasses.fields(config_class):
+    types = get_type_hints(settings)
+    for item in dataclasses.fields(settings):
         title = item.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         groups[title].add_argument(f"--{item.name}", **_argument(item, types[item.name]))
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser.error(_explain_unknown(unknown[0], method))
-    typed = vars(namespace)
-    typed = {**config_class.presets.get(typed.get("preset"), {}), **typed}
-    return config_class(**{**typed, "method": method}), sorted(typed)
+        parser.error(explain(unknown[0]))
+    return vars(namespace)
 
 
 def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:

@@ -20,7 +20,9 @@ from errors import ConfigError
 from metrics.facts import FLAG_NAMES, METRICS
 
 METHODS = ("ugatit", "cyclegan", "pix2pix")
+# Those of a method's configuration, and those that have settings of their own (deploy/settings.py).
 PHASES = ("train", "test", "evaluate", "check")
+DEPLOY_PHASES = ("translate", "export")
 AMP_TYPES = ("bf16", "fp16")
 DEVICES = ("auto", "cpu", "gpu", "cuda")
 GAN_MODES = ("lsgan", "vanilla", "wgangp")
@@ -77,7 +79,13 @@ class Config:
     n_answers: ClassVar[int] = 1
 
     method: str = setting("ugatit", "which paper", "run", choices=METHODS)
-    phase: str = setting("train", "what to do", "run", resume="command", choices=PHASES)
+    phase: str = setting(
+        "train",
+        f"what to do; {' and '.join(DEPLOY_PHASES)} have flags of their own: --phase {DEPLOY_PHASES[0]} --help",
+        "run",
+        resume="command",
+        choices=(*PHASES, *DEPLOY_PHASES),
+    )
     dataset: str = setting("YOUR_DATASET_NAME", "name of the folder under --data_root", "run", test="free")
     data_root: str = setting("dataset", "folder that holds the data sets", "run", resume="free", test="free")
     result_dir: str = setting("results", "folder that holds the runs", "run", resume="command")
@@ -226,11 +234,7 @@ class Config:
         return name, (direction,) if direction else self.directions
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            try:
-                _check_value(item, getattr(self, item.name))
-            except TypeError as error:  # from the file of a run
-                raise ConfigError(f"--{item.name} {getattr(self, item.name)!r}: a value of another type is needed") from error
+        check_values(self)
         if not self.dataset or "/" in self.dataset or "\\" in self.dataset or self.dataset in (".", ".."):
             raise ConfigError(f"--dataset {self.dataset!r}: give the name of a folder under --data_root")
 
@@ -437,7 +441,7 @@ class Pix2PixConfig(ImageGANConfig):
     direction: str = setting("AtoB", "which domain is the input", NETWORKS, choices=("AtoB", "BtoA"))
     eval_mode: bool = setting(
         False,
-        "no dropout, and running statistics instead of the batch's",
+        "no dropout, and running statistics instead of each image's own",
         TEST_PHASE,
         resume="command",
         phases=("test", "evaluate"),
@@ -482,6 +486,15 @@ def smallest_image(n_layers: int) -> int:
     return 3 * 2 ** (n_layers - 2)
 
 
+def check_values(settings: Any) -> None:
+    """Raise ConfigError where a field of this dataclass of `setting`s is outside its limits."""
+    for item in dataclasses.fields(settings):
+        try:
+            _check_value(item, getattr(settings, item.name))
+        except TypeError as error:  # from the file of a run
+            raise ConfigError(f"--{item.name} {getattr(settings, item.name)!r}: a value of another type is needed") from error
+
+
 def _check_value(item: dataclasses.Field, value: Any) -> None:
     limits = item.metadata
     flag = f"--{item.name} {value}"
@@ -503,6 +516,12 @@ def _check_value(item: dataclasses.Field, value: Any) -> None:
 def to_saved(config: Config) -> Dict[str, Any]:
     """What is saved with a run: every field but those that belong to the command."""
     return {item.name: getattr(config, item.name) for item in dataclasses.fields(config) if item.metadata["resume"] != "command"}
+
+
+def from_saved(method: str, saved: Dict[str, Any]) -> Config:
+    """A run's configuration from what is saved with it; settings that are younger than the run have their defaults."""
+    defaults = to_saved(CONFIGS[method]())
+    return CONFIGS[method](**{name: saved.get(name, default) for name, default in defaults.items()})
 
 
 def to_json(config: Config) -> str:

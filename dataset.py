@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ REPAIR = "repair or remove the file, or put the images into trainA, trainB, test
 
 cv2.setNumThreads(0)  # the loader's threads are the parallelism; OpenCV's own would fight with Paddle's
 Batch = Dict[str, np.ndarray]
+Item = TypeVar("Item")
 
 
 class Sample(NamedTuple):
@@ -96,12 +97,19 @@ def is_hidden(name: str) -> bool:
 
 
 def find_images(folder: Path) -> List[str]:
-    """Paths of the images below `folder`, relative to it, with forward slashes, sorted. Hidden files are passed over.
+    """Paths of the images below `folder`, as `find_files` gives them."""
+    return find_files(folder, EXTENSIONS)
+
+
+def find_files(folder: Path, extensions: Sequence[str]) -> List[str]:
+    """Paths of the files below `folder` with these extensions, relative to it, with forward slashes, sorted.
+
+    Hidden files are passed over.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    found = [path for path in walk(folder) if path.suffix.lower() in EXTENSIONS and not is_hidden(path.name) and path.is_file()]
+    found = [path for path in walk(folder) if path.suffix.lower() in extensions and not is_hidden(path.name) and path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
@@ -475,8 +483,8 @@ def has_test_pairs(config: Config) -> bool:
         raise DataError(f"{file}: not a JSON object; repair it, or remove it") from error
 
 
-def read_ahead(batch: Callable[[int], Batch], first: int, last: int, num_workers: int) -> Iterator[Batch]:
-    """The batches of iterations first..last in order, made ahead of time by `num_workers` threads.
+def read_ahead(batch: Callable[[int], Item], first: int, last: int, num_workers: int) -> Iterator[Item]:
+    """The batches (or other items) of iterations first..last in order, made ahead of time by `num_workers` threads.
 
     Threads suffice: OpenCV and NumPy release Python's lock while they decode and resize.
     """

@@ -100,27 +100,29 @@ class BatchNorm2D(nn.Layer):
     """Batch normalization. Shape: (N, C, H, W) to the same.
 
     In training it uses the batch's statistics and keeps running ones, whose variance divides by n - 1 as in PyTorch. In evaluation
-    it uses the batch's (`batch_statistics_in_evaluation`, as Pix2Pix does at test time, section 3.4) or the running ones.
+    it uses those of each image by itself (`own_statistics_in_evaluation`, as Pix2Pix does at test time with batches of one image,
+    section 3.4) or the running ones.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.batch_statistics_in_evaluation = False
+        self.own_statistics_in_evaluation = False
         self.weight = self.create_parameter([channels], default_initializer=Constant(1.0))
         self.bias = self.create_parameter([channels], default_initializer=Constant(0.0), is_bias=True)
         self.register_buffer("running_mean", paddle.zeros([channels], self.weight.dtype))
         self.register_buffer("running_var", paddle.ones([channels], self.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training and not self.batch_statistics_in_evaluation:
+        if not self.training and self.own_statistics_in_evaluation:
+            return ops.group_norm(x, self.weight, self.bias, x.shape[1], self.eps)
+        if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, epsilon=self.eps)
         out, mean, variance = ops.batch_norm(x, self.weight, self.bias, self.eps)
-        if self.training:
-            values = x.size // x.shape[1]
-            unbiased = variance * (values / max(1, values - 1))
-            for name, now in (("running_mean", mean), ("running_var", unbiased)):
-                self._buffers[name] = self._buffers[name] * (1 - self.momentum) + now * self.momentum
+        values = x.size // x.shape[1]
+        unbiased = variance * (values / max(1, values - 1))
+        for name, now in (("running_mean", mean), ("running_var", unbiased)):
+            self._buffers[name] = self._buffers[name] * (1 - self.momentum) + now * self.momentum
         return out
 
 

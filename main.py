@@ -13,8 +13,8 @@ import contextlib
 from functools import partial
 from typing import List, Optional, Sequence
 
-from command_line import exit_code_of, merge_for_resume, merge_for_test, parse_arguments, refuse_flags_of_other_phases
-from config import Config, to_json
+from command_line import exit_code_of, merge_for_resume, merge_for_test, parse_arguments, phase_of, refuse_flags_of_other_phases
+from config import DEPLOY_PHASES, Config, to_json
 from engine.cpu import configure_cpu
 
 
@@ -22,11 +22,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = any(argument in ("--debug", "--debug=true") for argument in arguments)
-    return exit_code_of(lambda: run(arguments), see="--result_dir and --data_root", debug=debug)
+    return exit_code_of(lambda: run(arguments), see="--result_dir, --data_root and --output", debug=debug)
 
 
 def run(arguments: Sequence[str]) -> Optional[int]:
     """Parse, configure the CPU, run the phase. Raises UserError or OSError."""
+    if phase_of(arguments) in DEPLOY_PHASES:
+        return deploy(phase_of(arguments), arguments)
     config, typed = parse_arguments(arguments)
     refuse_flags_of_other_phases(config, typed)
     configure_cpu()
@@ -145,6 +147,20 @@ def check(config: Config, typed: List[str]) -> int:
     with contextlib.redirect_stdout(sys.stderr if config.json else sys.stdout):
         provide_data(config)
     return doctor.check(config, as_json=config.json, any_method=any_method)
+
+
+def deploy(phase: str, arguments: Sequence[str]) -> int:
+    """--phase translate and --phase export: use a trained model. Paddle is imported where the model needs it."""
+    from deploy.settings import parse_settings
+
+    settings = parse_settings(phase, arguments)
+    if phase == "export":
+        from deploy.export import export
+
+        return export(settings)
+    from deploy.translate import translate
+
+    return translate(settings)
 
 
 def show(config: Config) -> None:

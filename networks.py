@@ -172,7 +172,7 @@ class ResnetGenerator(nn.Layer):
         cam: bool = True,
     ) -> None:
         super().__init__()
-        self.img_ch, self.img_size, self.light = img_ch, img_size, light
+        self.img_ch, self.multiple = img_ch, 4
         width = 4 * ch
         down = [Conv2D(img_ch, ch, 7, pad=3), InstanceNorm2D(), nn.ReLU()]
         down += [Conv2D(ch, 2 * ch, 3, stride=2, pad=1), InstanceNorm2D(), nn.ReLU()]
@@ -182,8 +182,10 @@ class ResnetGenerator(nn.Layer):
 
         self.cam = CAM(width, nn.ReLU()) if cam else None
 
-        self.FC = None
+        self.light, self.FC, self.side = light, None, None
         if decoder_norm in ("adalin", "adain"):
+            # The only image side that the network takes, if any.
+            self.side = None if light else img_size
             features = width if light else width * (img_size // 4) ** 2
             self.FC = nn.Sequential(Linear(features, width), nn.ReLU(), Linear(width, width), nn.ReLU())
             self.gamma = Linear(width, width)
@@ -197,7 +199,7 @@ class ResnetGenerator(nn.Layer):
         self.UpBlock2 = nn.Sequential(*up)
 
     def forward(self, x: Tensor) -> GeneratorOutput:
-        _check_images(x, self.img_ch, multiple=4, side=None if self.light or self.FC is None else self.img_size)
+        _check_images(x, self.img_ch, self.multiple, self.side)
         x = self.DownBlock(x)
         cam_logit = heatmap = None
         if self.cam is not None:
@@ -303,7 +305,7 @@ class CycleGANGenerator(nn.Layer):
         dropout: bool = False,
     ) -> None:
         super().__init__()
-        self.img_ch = img_ch
+        self.img_ch, self.multiple, self.side = img_ch, 4, None
         bias = norm != "batch"
 
         def up(in_channels: int, out_channels: int) -> nn.Layer:
@@ -322,7 +324,7 @@ class CycleGANGenerator(nn.Layer):
         self.model = nn.Sequential(*model)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_images(x, self.img_ch, multiple=4)
+        _check_images(x, self.img_ch, self.multiple)
         return self.model(x)
 
 
@@ -348,7 +350,7 @@ class UnetGenerator(nn.Layer):
         self, img_ch: int = 3, ch: int = 64, n_downs: int = 8, norm: str = "batch", dropout: bool = True, skip: bool = True
     ) -> None:
         super().__init__()
-        self.img_ch, self.multiple, self.skip = img_ch, 2**n_downs, skip
+        self.img_ch, self.multiple, self.side, self.skip = img_ch, 2**n_downs, None, skip
         bias = norm != "batch"
         widths = [ch * min(8, 2**level) for level in range(n_downs)]
         down, up = [], []

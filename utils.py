@@ -59,51 +59,83 @@ def sha256_of(path: Union[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def write_image(path: Union[str, Path], image: np.ndarray) -> None:
-    """Write an (H, W, 3) RGB or (H, W, 1) grey uint8 image as PNG. The path may hold any characters."""
-    ordered = image[:, :, ::-1] if image.shape[2] == 3 else image
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
+def write_image(path: Union[str, Path], image: np.ndarray, quality: int = 95) -> None:
+    """Write an (H, W, C) uint8 image in the format of the path's suffix: .png, .jpg or .webp. The path may hold any characters.
+
+    Args:
+        image: C is 1 (grey), 3 (RGB) or 4 (RGB with transparency, which .jpg lays over white).
+        quality: of .jpg and .webp, 1 to 100.
+    """
+    suffix = Path(path).suffix
+    if image.shape[2] == 4:
+        image = over_white(image[:, :, :3], image[:, :, 3]) if suffix == ".jpg" else cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA)
+    if image.shape[2] == 3:
+        image = image[:, :, ::-1]
+    parameters = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}.get(suffix, [])
+    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(image), parameters)
     write_bytes(path, encoded.tobytes())
 
 
-def output_names(names: Sequence[str]) -> Dict[str, str]:
-    """Where each relative path goes: its stem with .png, or, where two would collide, its whole name with .png."""
+def output_names(names: Sequence[str], suffix: str = ".png") -> Dict[str, str]:
+    """Where each relative path goes: its stem with `suffix`, or, where two would collide, its whole name with it."""
     stems = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
     # A stem also collides with a whole name: a.jpg, a.png and a.jpg.png.
     shared = Counter([*stems.values(), *names])
-    return {name: f"{name}.png" if shared[stem] > 1 else f"{stem}.png" for name, stem in stems.items()}
+    return {name: f"{name}{suffix}" if shared[stem] > 1 else f"{stem}{suffix}" for name, stem in stems.items()}
+
+
+class Picture(NamedTuple):
+    """An image (H, W, 3) uint8 RGB, laid over white, and its transparency (H, W) uint8, 0 where nothing is to be seen, if any."""
+
+    image: np.ndarray
+    alpha: Optional[np.ndarray] = None
 
 
 def read_image(path: Union[str, Path], channels: int = 3) -> np.ndarray:
-    """Read an image file as (H, W, channels) uint8, RGB or grey.
+    """Read an image file as (H, W, channels) uint8, RGB or grey, transparency laid over white. Raises as `read_picture`."""
+    image = read_picture(path).image
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if channels == 1 else image
 
-    16-bit images are scaled to 8 bits, transparency is laid over white, and the camera's orientation (EXIF) is applied.
+
+def read_picture(path: Union[str, Path], most_pixels: Optional[int] = None) -> Picture:
+    """Read an image file with its transparency.
+
+    16-bit images are scaled to 8 bits, and the camera's orientation (EXIF) is applied.
+
+    Args:
+        most_pixels: files that declare more are not decoded.
 
     Raises:
-        DataError: the file is missing, not an image, cut short, larger than OpenCV reads, or of a kind that has no 8-bit meaning
-            (floating point).
+        DataError: the file is missing, not an image, cut short, larger than `most_pixels` or than OpenCV reads, or of a kind that
+            has no 8-bit meaning (floating point).
     """
     path = Path(path)
+    header = read_header(path) if most_pixels else None
+    if header is not None and header.width * header.height > most_pixels:
+        raise DataError(f"{path}: {header.width}x{header.height} pixels are more than {most_pixels:,}; make the picture smaller")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if is_damaged(content):
         raise DataError(f"{path}: the image is truncated or damaged; replace or remove the file")
-    image = decode_image(content)
-    if image is None:
+    picture = _decode(content)
+    if picture is None:
         raise DataError(f"{path}: {_why_unreadable(path, content)}")
-    if image.dtype == np.uint16:
-        image = (image.astype(np.float32) / 257).round().astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise DataError(f"{path}: pixels of type {image.dtype} have no 8-bit meaning; convert the file to 8 or 16 bits")
-    if channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-    return image
+    kind = picture.image.dtype
+    if kind not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: pixels of type {kind} have no 8-bit meaning; convert the file to 8 or 16 bits")
+    return Picture(*(_in_8_bits(values) for values in picture))
 
 
-def decode_image(content: bytes) -> Union[np.ndarray, None]:
-    """Decode to (H, W, 3) RGB in the file's own depth, upright, over white; None where OpenCV cannot."""
+def _in_8_bits(values: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    if values is None or values.dtype == np.uint8:
+        return values
+    return (values.astype(np.float32) / 257).round().astype(np.uint8)
+
+
+def _decode(content: bytes) -> Optional[Picture]:
+    """The picture in the file's own depth, upright; None where OpenCV cannot."""
     buffer = np.frombuffer(content, np.uint8)
     if not buffer.size:
         return None
@@ -115,13 +147,16 @@ def decode_image(content: bytes) -> Union[np.ndarray, None]:
         raw = None if content[:2] == b"\xff\xd8" else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
+    alpha = None
     if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
-        image = _over_white(_turned_like(raw, image))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raw = _turned_like(raw, image)
+        alpha = np.ascontiguousarray(raw[:, :, 3])
+        image = over_white(raw[:, :, :3], alpha)
+    return Picture(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), alpha)
 
 
 def _why_unreadable(path: Path, content: bytes) -> str:
-    """Why `decode_image` gives None, and the remedy."""
+    """Why `_decode` gives None, and the remedy."""
     remedy = "replace or remove the file"
     if not content:
         return f"the file is empty; {remedy}"
@@ -175,10 +210,11 @@ def _turned_like(raw: np.ndarray, image: np.ndarray) -> np.ndarray:
     return raw
 
 
-def _over_white(image: np.ndarray) -> np.ndarray:
+def over_white(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) seen through its transparency (H, W) before a white ground; both of the same unsigned type."""
     largest = np.iinfo(image.dtype).max
-    alpha = image[:, :, 3:].astype(np.float64) / largest
-    return (image[:, :, :3] * alpha + largest * (1 - alpha)).round().astype(image.dtype)
+    opacity = alpha[:, :, None].astype(np.float64) / largest
+    return (image * opacity + largest * (1 - opacity)).round().astype(image.dtype)
 
 
 def is_damaged(content: bytes) -> bool:
@@ -240,11 +276,11 @@ def to_image(array: np.ndarray) -> np.ndarray:
     return np.clip((array.transpose(1, 2, 0) + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)
 
 
-def to_heat_map(array: np.ndarray, size: int) -> np.ndarray:
-    """(1, h, w) of any range to (size, size, 3) uint8 RGB in the authors' colours; a constant map is all blue."""
+def to_heat_map(array: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(h, w) of any range to (height, width, 3) uint8 RGB in the authors' colours; a constant map is all blue."""
     low, high = float(array.min()), float(array.max())
-    scaled = (array[0] - low) / (high - low) if high > low else np.zeros_like(array[0])
-    grey = cv2.resize((255 * scaled).astype(np.uint8), (size, size))
+    scaled = (array - low) / (high - low) if high > low else np.zeros_like(array)
+    grey = cv2.resize((255 * scaled).astype(np.uint8), (width, height))
     return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
 
 

@@ -45,7 +45,8 @@ class Method:
 
     - `train_step(batch)`: one iteration of the paper's algorithm; returns every loss term as a scalar tensor;
     - `learning_rate(iteration)`: the rate of iteration 1..N;
-    - `translate(direction, images)`: (N, C, H, W) images translated; direction is one of `directions`;
+    - `generator(direction)`: the network that translates in one of `directions`;
+    - `translate(direction, images)`: (N, C, H, W) images translated;
     - `translate_with_rows(direction, images, truth)`: the same with the rows of a sample grid; truth holds the images' true
       counterparts or is None;
     - optionally `statistics()`, further scalars for the log by tag, and `extra_state()` with `restore_extra(arrays)`, state beside
@@ -75,6 +76,9 @@ class Method:
 
     def learning_rate(self, iteration: int) -> float:
         raise TypeError(f"{type(self).__name__} defines no learning_rate")
+
+    def generator(self, direction: str) -> nn.Layer:
+        raise TypeError(f"{type(self).__name__} defines no generator")
 
     def translate(self, direction: str, images: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} defines no translate")

@@ -22,7 +22,7 @@ def translate_sample(method: Method, direction: str, sample: Sample, draw: int =
 def strip(rows: Sequence[Row]) -> np.ndarray:
     """The first image of each row, one below the other, as wide as the first row's: (rows * size, size, 3) uint8 RGB."""
     size = rows[0].values.shape[-1]
-    cells = [to_heat_map(row.values[0], size) if row.is_heat_map else to_colour(to_image(row.values[0])) for row in rows]
+    cells = [to_heat_map(row.values[0, 0], size, size) if row.is_heat_map else to_colour(to_image(row.values[0])) for row in rows]
     return np.concatenate(cells, axis=0)
 
 

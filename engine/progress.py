@@ -28,6 +28,10 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
+    def say(self, line: str) -> None:
+        """Print a line on stderr, above the bar where there is one."""
+        self.bar.write(line, file=sys.stderr)
+
     def update(self, count: int = 1) -> None:
         self.done += count
         self.bar.update(count)

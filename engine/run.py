@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence, Tuple, Union
+from typing import Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from config import AVERAGED, RAW, Config
 from engine.checkpoint import (
@@ -184,10 +184,10 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
             raise CheckpointError(
                 f"there is no run in {run.path}: train one first, or see --result_dir, --dataset, --method and --checkpoint"
             )
-        return run, *_load_generators(find_checkpoint(run.checkpoints), config)
+        return run, *load_generators(find_checkpoint(run.checkpoints), config.method, config.weights)
     given = Path(config.checkpoint).resolve()
     path = find_checkpoint(given)
-    checkpoint, raw = _load_generators(path, config)
+    checkpoint, raw = load_generators(path, config.method, config.weights)
     trained_on = checkpoint.meta["config"]["dataset"]
     dataset = config.dataset if "dataset" in typed else trained_on
     run = RunFolder(config.result_dir, dataset, config.method)
@@ -197,14 +197,19 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     return run, checkpoint, f"{name}_{raw}" if raw else name
 
 
-def _load_generators(path: Path, config: Config) -> Tuple[Checkpoint, str]:
-    """A checkpoint with the generators that --weights names, and "raw" where these were chosen over averaged ones, else ""."""
+def load_generators(path: Path, method: Optional[str], weights: Optional[str]) -> Tuple[Checkpoint, str]:
+    """A checkpoint with the generators that --weights names, and "raw" where these were chosen over averaged ones, else "".
+
+    Raises:
+        CheckpointError: it is damaged.
+        ConfigError: it was made by another method than `method`, or has no averaged generators and `weights` asks for them.
+    """
     has_averaged = AVERAGED in parts_of(read_meta(path))
-    if config.weights == AVERAGED and not has_averaged:
+    if weights == AVERAGED and not has_averaged:
         raise ConfigError(f"--weights {AVERAGED}: {path} was trained without --ema and has no averaged weights: leave the flag out")
-    if has_averaged and config.weights != RAW:
-        return load(path, config.method, [AVERAGED]), ""
-    return load(path, config.method, ["generators"]), RAW if has_averaged else ""
+    if has_averaged and weights != RAW:
+        return load(path, method, [AVERAGED]), ""
+    return load(path, method, ["generators"]), RAW if has_averaged else ""
 
 
 def _free_name(path: Path) -> Path:

@@ -12,7 +12,9 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from engine.checkpoint import find_checkpoint
+from command_line import parse_arguments
+from engine.checkpoint import CheckpointFolder, find_checkpoint
+from methods import build_method
 from utils import write_image
 
 ROOT = Path(__file__).parents[1]
@@ -123,3 +125,12 @@ def straight_and_killed(
     assert "resumed at iteration 3" in result.stdout
     assert latest_bytes(runs[0]) == latest_bytes(runs[1])
     return runs, result.stdout
+
+
+def save_untrained(folder: Path, *arguments: str) -> Path:
+    """A checkpoint of networks as they are initialised, tiny unless the flags say otherwise; returns its folder."""
+    sizes = [] if "--method" in arguments else TINY
+    config = parse_arguments(["--device", "cpu", *sizes, *arguments])[0].with_length(1)
+    method = build_method(config)
+    CheckpointFolder(folder).save(method.state())
+    return find_checkpoint(folder)

@@ -28,12 +28,28 @@ ALLOWED = {
     "metrics": {"metrics", "metrics.facts", "datatools", "engine", "dataset", "config", "errors", "utils"},
     **{method: {"engine", "layers", "networks", "losses", "config", "errors"} for method in ("UGATIT", "CycleGAN", "Pix2Pix")},
     "methods": {"UGATIT", "CycleGAN", "Pix2Pix", "engine", "ops", "config"},
-    "main": {"methods", "metrics", "datatools", "engine", "dataset", "command_line", "config", "errors"},
+    "deploy": {
+        "deploy",
+        "methods",
+        "networks",
+        "layers",
+        "ops",
+        "engine",
+        "dataset",
+        "datatools",
+        "command_line",
+        "config",
+        "errors",
+        "utils",
+    },
+    "main": {"methods", "deploy", "metrics", "datatools", "engine", "dataset", "command_line", "config", "errors"},
 }
 # Commands beside the project may import anything but main, and nothing imports them.
 ALLOWED["tools"] = {"tools", *ALLOWED} - {"main"}
 FILES = sorted(
-    file for pattern in ("*.py", "engine/*.py", "metrics/*.py", "datatools/**/*.py", "tools/*.py") for file in ROOT.glob(pattern)
+    file
+    for pattern in ("*.py", "engine/*.py", "metrics/*.py", "deploy/*.py", "datatools/**/*.py", "tools/*.py")
+    for file in ROOT.glob(pattern)
 )
 
 

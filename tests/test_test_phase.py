@@ -141,9 +141,9 @@ def test_outputs_never_share_a_name():
 
 
 def test_a_constant_heat_map_has_one_colour():
-    flat = to_heat_map(np.full((1, 3, 3), 5.0, np.float32), 8)
+    flat = to_heat_map(np.full((3, 3), 5.0, np.float32), 8, 8)
     assert flat.shape == (8, 8, 3) and len(np.unique(flat.reshape(-1, 3), axis=0)) == 1
-    ramp = to_heat_map(np.arange(9, dtype=np.float32).reshape(1, 3, 3), 8)
+    ramp = to_heat_map(np.arange(9, dtype=np.float32).reshape(3, 3), 8, 8)
     assert ramp[0, 0].argmax() == 2 and ramp[-1, -1].argmax() == 0, "low is blue and high is red"
 
 

@@ -1,0 +1,148 @@
+"""A trained model as a function of pictures.
+
+    from deploy.predictor import Predictor
+
+    predictor = Predictor.load("results/selfie2anime/ugatit")
+    translated = predictor(image)  # (H, W, 3) uint8 RGB, or a list of them
+
+Paddle is imported by `Predictor.load`, and only for a model that needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Union
+
+import cv2
+import numpy as np
+
+from deploy.facts import ModelFacts
+from deploy.settings import KEEP, MODEL
+from deploy.sizes import translate_at_own_size
+from errors import ConfigError
+from utils import resize, to_colour, to_image, to_network
+
+# Larger pictures go through the network in tiles. At the paper's width one of this size takes 2.5 GB.
+MOST_PIXELS_AT_ONCE = 768 * 768
+Images = Union[np.ndarray, Sequence[np.ndarray]]
+
+
+class Translated(NamedTuple):
+    """A translation (H, W, 3) uint8 RGB, and its heat map (h, w) float32 of any range where the model has a CAM."""
+
+    image: np.ndarray
+    heatmap: Optional[np.ndarray]
+
+
+class Predictor:
+    """Translates pictures in one direction.
+
+    Args:
+        engine: what computes (deploy/engines.py).
+        facts: what the model takes and gives.
+    """
+
+    def __init__(self, engine, facts: ModelFacts) -> None:
+        self.engine, self.facts = engine, facts
+
+    @classmethod
+    def load(
+        cls,
+        path: Union[str, Path],
+        direction: Optional[str] = None,
+        engine: str = "auto",
+        weights: Optional[str] = None,
+        device: str = "auto",
+        amp: Optional[str] = None,
+    ) -> Predictor:
+        """The model at `path`.
+
+        Args:
+            path: the folder of a run, a checkpoint folder, or an exported file or folder.
+            direction: A2B or B2A; None takes the only one that the model has, or A2B.
+            engine: network, paddle, onnxruntime, openvino; auto takes the fastest that is installed (docs/deploy.md).
+            weights: of a run with --ema: averaged or raw; None takes the averaged ones where there are any.
+            device: auto, cpu or gpu.
+            amp: half precision, bf16 or fp16, where the engine and the processor have it.
+
+        Raises:
+            CheckpointError, WeightsError: there is no model, or it is damaged.
+            ConfigError: it has not this direction or these weights, or the engine or the device is not there.
+        """
+        from engine.cpu import configure_cpu
+
+        configure_cpu()
+        from deploy.engines import NetworkEngine
+        from deploy.model import choose_direction, load_models
+
+        model = choose_direction(load_models(Path(path), weights, device, amp), direction)
+        return cls(NetworkEngine(model.generator), model.facts)
+
+    def __call__(self, images: Images, size: Union[str, int] = MODEL) -> Images:
+        """Translate one image (H, W, 3) uint8 RGB, or a list of them, which gives a list.
+
+        Args:
+            size: "model" resizes to the side that the model was trained on; "keep" keeps an image's size and proportions; a number
+                is the pixels of the shorter side, proportions kept.
+
+        Raises:
+            ConfigError: the model takes one size only, and another was asked for.
+            ValueError: an image has another shape or type.
+        """
+        if isinstance(images, np.ndarray):
+            return self.translate(images, size).image
+        if size == MODEL and images:  # one batch
+            output = self.engine.run(np.stack([self._at_model_size(image) for image in images]))
+            return [to_colour(to_image(image)) for image in output.image]
+        return [self.translate(image, size).image for image in images]
+
+    def translate(self, image: np.ndarray, size: Union[str, int] = MODEL) -> Translated:
+        """One image (H, W, 3) uint8 RGB with its heat map; otherwise as a call."""
+        if size == MODEL:
+            outputs = self._run(self._at_model_size(image)[None])
+            outputs = [output[0] for output in outputs]
+        else:
+            self.check_size(size)
+            _check(image)
+            outputs = translate_at_own_size(
+                self._to_network(_with_shorter_side(image, size)),
+                self._run,
+                self.facts.multiple,
+                MOST_PIXELS_AT_ONCE,
+                # U-Nets end in one pixel; the others mirror maps of a quarter of the side, which need two.
+                smallest=max(self.facts.multiple, 8),
+            )
+        return Translated(to_colour(to_image(outputs[0])), outputs[1][0] if len(outputs) > 1 else None)
+
+    def check_size(self, size: Union[str, int]) -> None:
+        """Raise ConfigError where the model cannot translate at this size."""
+        side = self.facts.side
+        if size != MODEL and side is not None:
+            raise ConfigError(
+                f"--size {size}: the full version of U-GAT-IT takes images of {side}x{side} alone: use --size {MODEL}, "
+                "or a model that was trained with --light"
+            )
+
+    def _at_model_size(self, image: np.ndarray) -> np.ndarray:
+        _check(image)
+        return self._to_network(resize(image, self.facts.img_size, self.facts.img_size))
+
+    def _to_network(self, image: np.ndarray) -> np.ndarray:
+        return to_network(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if self.facts.img_ch == 1 else image)
+
+    def _run(self, images: np.ndarray) -> List[np.ndarray]:
+        output = self.engine.run(images)
+        return [values for values in output if values is not None]
+
+
+def _with_shorter_side(image: np.ndarray, size: Union[str, int]) -> np.ndarray:
+    if size == KEEP:
+        return image
+    height, width = image.shape[:2]
+    scale = int(size) / min(height, width)
+    return resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def _check(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")

@@ -1,0 +1,127 @@
+"""The flags of --phase translate and --phase export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Sequence, Tuple, Type
+
+from command_line import parse_fields
+from config import AMP_TYPES, AVERAGED, DEPLOY_PHASES, DEVICES, RAW, check_values, setting
+from errors import ConfigError
+
+DIRECTIONS = ("A2B", "B2A")
+ENGINES = ("auto", "network", "paddle", "onnxruntime", "openvino")
+FORMATS = ("png", "jpg", "webp")
+EXPORT_FORMATS = ("onnx", "paddle", "both")
+# --size: the model's own, the picture's own, or a number.
+MODEL, KEEP = "model", "keep"
+MODEL_GROUP, PICTURES, MACHINE, FILES = "model", "pictures", "machine", "files"
+
+
+@dataclass(frozen=True)
+class TranslateSettings:
+    """Translate pictures, folders of pictures or videos with a trained model."""
+
+    phase: str = setting("translate", "what to do", "run", choices=DEPLOY_PHASES)
+    checkpoint: Optional[str] = setting(
+        None, "what translates: the folder of a run, a checkpoint folder, or an exported file (needed)", MODEL_GROUP
+    )
+    direction: Optional[str] = setting(
+        None, "which way (none: the only one that the model has, or A2B)", MODEL_GROUP, choices=DIRECTIONS
+    )
+    weights: Optional[str] = setting(
+        None,
+        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        MODEL_GROUP,
+        choices=(AVERAGED, RAW),
+    )
+    input: Optional[str] = setting(
+        None,
+        "a picture, a video, a folder with all that is below it, or a quoted pattern such as 'photos/*.jpg' (needed)",
+        PICTURES,
+    )
+    output: Optional[str] = setting(None, "folder for the translations, which keep names and sub-folders (needed)", PICTURES)
+    size: str = setting(
+        MODEL,
+        f"{MODEL}: resized to the side that the model was trained on, as the test phase does; {KEEP}: each picture's own size and "
+        "proportions; N: shorter side of N pixels, proportions kept",
+        PICTURES,
+    )
+    format: str = setting("png", "of the translations", PICTURES, choices=FORMATS)
+    quality: int = setting(95, "of jpg and webp", PICTURES, at_least=1, at_most=100)
+    overwrite: bool = setting(False, "make translations anew that are there already", PICTURES)
+    keep_grey: bool = setting(False, "translations of grey pictures are grey", PICTURES)
+    face: bool = setting(
+        False, "find the faces in each picture and translate each as a picture of its own, NAME_face1.png", PICTURES
+    )
+    heatmap: bool = setting(False, "also write where the CAM looks, over the picture, into OUTPUT/heatmap (U-GAT-IT)", PICTURES)
+    side_by_side: bool = setting(False, "also write picture and translation side by side, into OUTPUT/side_by_side", PICTURES)
+    engine: str = setting(
+        "auto", "what computes; auto takes the fastest that is installed (docs/deploy.md)", MACHINE, choices=ENGINES
+    )
+    device: str = setting("auto", "auto takes a GPU where Paddle has one", MACHINE, choices=DEVICES)
+    amp: Optional[str] = setting(None, "half precision, where the engine and the processor have it", MACHINE, choices=AMP_TYPES)
+    debug: bool = setting(False, "show tracebacks", "run")
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        _check_needed(self, ("checkpoint", "input", "output"))
+        if self.size not in (MODEL, KEEP) and not (self.size.isdigit() and int(self.size)):
+            raise ConfigError(f"--size {self.size}: use {MODEL}, {KEEP}, or the pixels of the shorter side")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Write a trained model as files that run without this project."""
+
+    phase: str = setting("export", "what to do", "run", choices=DEPLOY_PHASES)
+    checkpoint: Optional[str] = setting(None, "what to export: the folder of a run, or a checkpoint folder (needed)", MODEL_GROUP)
+    direction: Optional[str] = setting(None, "which way (none: all that the model has)", MODEL_GROUP, choices=DIRECTIONS)
+    weights: Optional[str] = setting(
+        None,
+        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        MODEL_GROUP,
+        choices=(AVERAGED, RAW),
+    )
+    output: Optional[str] = setting(None, "folder for the files, A2B.onnx and so on (needed)", FILES)
+    format: str = setting("onnx", "onnx; paddle: for Paddle Inference; or both", FILES, choices=EXPORT_FORMATS)
+    with_heatmap: bool = setting(False, "the heat map of the CAM is a second output (U-GAT-IT)", FILES)
+    fp16: bool = setting(False, "ONNX with weights in half precision: half as large", FILES)
+    overwrite: bool = setting(False, "replace files that are there already", FILES)
+    debug: bool = setting(False, "show tracebacks", "run")
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        _check_needed(self, ("checkpoint", "output"))
+
+
+SETTINGS: Dict[str, Type[Any]] = {"translate": TranslateSettings, "export": ExportSettings}
+EXAMPLES = {
+    "translate": (
+        "--checkpoint results/selfie2anime/ugatit --input photos --output anime",
+        "--checkpoint results/selfie2anime/ugatit --direction B2A --input 'portraits/*.png' --output photos --size keep",
+        "--checkpoint exported/A2B.onnx --input film.mp4 --output anime",
+    ),
+    "export": ("--checkpoint results/selfie2anime/ugatit --output exported --format both",),
+}
+
+
+def parse_settings(phase: str, arguments: Sequence[str]) -> Any:
+    """The settings of a command line of --phase translate or export. Raises ConfigError."""
+    usage = f"python main.py --phase {phase} --checkpoint PATH {'--input PATH ' * (phase == 'translate')}--output DIR [flags]"
+    examples = "\n  ".join(["examples:", *(f"python main.py --phase {phase} {example}" for example in EXAMPLES[phase])])
+    typed = parse_fields(SETTINGS[phase], arguments, usage, examples, lambda flag: _explain_unknown(flag, phase))
+    return SETTINGS[phase](**typed)
+
+
+def _explain_unknown(flag: str, phase: str) -> str:
+    """The model knows its method and sizes: people who train have these flags at hand."""
+    return f"{flag.split('=')[0]} is not a flag of --phase {phase}, where the model itself says what it is"
+
+
+def _check_needed(settings: Any, names: Tuple[str, ...]) -> None:
+    missing = [f"--{name}" for name in names if not getattr(settings, name)]
+    if missing:
+        raise ConfigError(
+            f"--phase {settings.phase} needs {' and '.join(missing)} (--phase {settings.phase} --help shows examples)"
+        )
