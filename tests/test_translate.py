@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 
 import main
+from deploy.video import VideoReader, find_ffmpeg
 from tests.helpers import ROOT, command, save_untrained
 from utils import read_image, write_image
 
@@ -263,3 +264,42 @@ def test_help_shows_the_flags_of_the_phase(capsys):
         main.main(["--phase", "translate", "--help"])
     out = capsys.readouterr().out
     assert "--side_by_side" in out and "--lambda_L1" not in out and "examples:" in out
+
+
+def film(path: Path, frames: int = 6, fps: int = 12) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, (40, 30))
+    for index in range(frames):
+        writer.write(np.ascontiguousarray(picture(seed=index)))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("ffmpeg", [False, True])
+def test_a_video_keeps_its_frames_and_rate(checkpoint, tmp_path, monkeypatch, capsys, ffmpeg):
+    if not ffmpeg:
+        monkeypatch.setattr("deploy.video.find_ffmpeg", lambda: None)
+    elif not find_ffmpeg():
+        pytest.skip("ffmpeg is not installed")
+    film(tmp_path / "in" / "film.avi")
+    write_image(tmp_path / "in" / "a.png", picture())
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--size", "keep", "--side_by_side") == 0
+    assert below(tmp_path / "out") == {"a.png", "film.mp4", "side_by_side/a.png", "side_by_side/film.mp4"}
+    assert ("install ffmpeg" in capsys.readouterr().out) == (not ffmpeg)
+    for name, width in (("film.mp4", 40), ("side_by_side/film.mp4", 80)):
+        video = VideoReader(tmp_path / "out" / name)
+        frames = list(video)
+        assert (video.fps, len(frames), frames[0].shape) == (12, 6, (30, width, 3))
+    assert np.abs(frames[3][:, :40].astype(int) - picture(seed=3)[:, :, ::-1]).mean() < 12
+
+
+def test_a_broken_video_is_skipped(checkpoint, tmp_path, capsys):
+    content = film(tmp_path / "film.mp4").read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.mp4").write_bytes(content[: len(content) // 2])
+    write_image(tmp_path / "in" / "a.png", picture())
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out") == 1
+    assert "skipped: " in capsys.readouterr().err
+    assert below(tmp_path / "out") == {"a.png"}
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--face") == 2
+    assert "--face is for pictures" in capsys.readouterr().err
