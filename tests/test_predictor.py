@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from deploy.predictor import Predictor
 from engine.checkpoint import CheckpointFolder, find_checkpoint, load, read_meta
 from errors import CheckpointError, ConfigError
 from methods import build_method
-from tests.helpers import ROOT, save_untrained
-from utils import resize, to_image, to_network
+from tests.helpers import ROOT, environment, save_untrained
+from utils import read_image, resize, to_image, to_network, write_image
 
 METHODS = {
     "ugatit": [],
@@ -147,3 +148,14 @@ def test_nothing_there(tmp_path):
 def test_importing_the_predictor_does_not_import_paddle():
     code = "import sys; import deploy.predictor, deploy.translate; sys.exit('paddle' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "README_cn.md"])
+def test_the_program_in_the_readme_runs_as_written(name, tmp_path, image):
+    program = re.search(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)[1]
+    saved = save_untrained(tmp_path / "saved")
+    shutil.copytree(saved, tmp_path / "results" / "portraits" / "ugatit" / "checkpoints" / saved.name)
+    write_image(tmp_path / "dataset" / "portraits" / "testA" / "00000.png", image)
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)))
+    assert result.returncode == 0
+    assert read_image(tmp_path / "translated.png").shape == (24, 24, 3)
