@@ -7,15 +7,16 @@ operations are formulated so that ONNX Runtime and OpenVINO run them fast on a C
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Set, Tuple, Union
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from paddle import nn
+from onnx import TensorProto, helper
+from paddle import Tensor, nn
 
 import ops
 import winograd
+from deploy.facts import HEATMAP, IMAGE, TRANSLATION
 from errors import ConfigError
 from layers import (
     ILN,
@@ -33,7 +34,6 @@ from networks import CAM, CycleGANBlock, CycleGANGenerator, ResnetAdaLINBlock, R
 
 # What ONNX Runtime 1.17 and OpenVINO 2024.0 read.
 OPSET, IR_VERSION = 17, 8
-IMAGE, TRANSLATION, HEATMAP = "image", "translation", "heatmap"
 # Of protobuf, without room for names and shapes.
 MOST_BYTES = 2**31 - 2**22
 # With fewer channels the steps around Winograd's products take longer than the products saved.
@@ -51,12 +51,12 @@ class Graph:
 
     def __init__(self, half: bool = False, with_winograd: bool = False) -> None:
         self.half, self.with_winograd = half, with_winograd
-        self.nodes: List[onnx.NodeProto] = []
-        self.initializers: Dict[str, TensorProto] = {}
+        self.model = onnx.ModelProto(ir_version=IR_VERSION, opset_import=[helper.make_opsetid("", OPSET)])
         self.outputs: Dict[str, str] = {}
         self.channels = 0  # of the maps that the last convolution gave
         self._layer = ""
         self._names: Counter = Counter()
+        self._constants: Set[str] = set()
 
     def child(self, name: str, layer: nn.Layer, *inputs: str) -> str:
         """Add the nodes of a layer inside the present one; returns the name of its output."""
@@ -74,24 +74,33 @@ class Graph:
         self._names[name] += 1
         if self._names[name] > 1:
             name += f"_{self._names[name]}"
-        self.nodes.append(helper.make_node(operation, list(inputs), [name], name, **attributes))
+        self.model.graph.node.append(helper.make_node(operation, list(inputs), [name], name, **attributes))
         return name
 
     def weight(self, name: str, value: Any) -> str:
         """An initializer of the present layer, from a tensor or an array; returns its name, or that of its float32 form."""
-        array = np.ascontiguousarray(value, np.float32)
+        # NumPy itself converts a tensor number by number.
+        array = np.ascontiguousarray(value.numpy() if isinstance(value, Tensor) else value, np.float32)
         name = f"{self._layer}.{name}"
         # Of scales and shifts every value changes a whole map.
         in_half = self.half and sum(length > 1 for length in array.shape) > 1
-        self.initializers[name] = numpy_helper.from_array(array.astype(np.float16) if in_half else array, name)
+        self._initializer(name, array.astype(np.float16) if in_half else array)
         return self.add("Cast", name, to=TensorProto.FLOAT) if in_half else name
 
     def constant(self, value: Any, name: str = "") -> str:
         """An initializer that is no weight: whole numbers, or, under a name of its own, an array. Stored once."""
         array = np.array(value, np.float32 if name else np.int64)
         name = name or f"constant_{'_'.join(str(number) for number in array.tolist())}"
-        self.initializers.setdefault(name, numpy_helper.from_array(array, name))
+        if name not in self._constants:
+            self._constants.add(name)
+            self._initializer(name, array)
         return name
+
+    def _initializer(self, name: str, array: np.ndarray) -> None:
+        # In place: the full version's matrix has a gigabyte, and every way around would copy it once more.
+        tensor = self.model.graph.initializer.add(name=name, dims=array.shape)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.raw_data = array.tobytes()
 
 
 def to_onnx(
@@ -122,18 +131,16 @@ def to_onnx(
         raise ConfigError(f"{size / 2**30:.1f} GiB of weights: an ONNX file holds less than 2: {remedy}")
     graph = Graph(half, with_winograd)
     graph.outputs[TRANSLATION] = WRITERS[type(network)](graph, network, IMAGE)
+    model, body = graph.model, graph.model.graph
+    body.name = type(network).__name__
     sides = [network.side or side for side in ("height", "width")]
-    shapes = {IMAGE: ["batch", network.img_ch, *sides], TRANSLATION: ["batch", network.img_ch, *sides]}
+    body.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, ["batch", network.img_ch, *sides]))
+    shapes = {TRANSLATION: ["batch", network.img_ch, *sides]}
     if heatmap:
         shapes[HEATMAP] = ["batch", 1, *(network.side // 4 if network.side else f"{side} / 4" for side in sides)]
-    described = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
-    inputs = [described.pop(IMAGE)]
-    for name in described:
-        graph.nodes.append(helper.make_node("Identity", [graph.outputs[name]], [name], name))
-    body = helper.make_graph(
-        graph.nodes, type(network).__name__, inputs, list(described.values()), list(graph.initializers.values())
-    )
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    for name, shape in shapes.items():
+        body.node.append(helper.make_node("Identity", [graph.outputs[name]], [name], name))
+        body.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     helper.set_model_props(model, dict(metadata))
     return model
 

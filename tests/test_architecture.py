@@ -34,6 +34,7 @@ ALLOWED = {
         "networks",
         "layers",
         "ops",
+        "winograd",
         "engine",
         "dataset",
         "datatools",
