@@ -68,6 +68,17 @@ def convolve_in(type_name: str) -> None:
     _convolution_type = type_name
 
 
+@contextlib.contextmanager
+def convolving_in(type_name: str) -> Iterator[None]:
+    """Within it convolutions are computed in this type."""
+    previous = _convolution_type
+    convolve_in(type_name)
+    try:
+        yield
+    finally:
+        convolve_in(previous)
+
+
 def _in_bfloat16(x: Tensor) -> bool:
     return _convolution_type == "bfloat16" and x.dtype == paddle.float32 and not _second_derivatives
 

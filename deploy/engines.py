@@ -53,7 +53,7 @@ class NetworkEngine:
     """The network itself, in evaluation mode, on its own device.
 
     Args:
-        amp: of a GPU; on a CPU `ops.convolve_in` decides.
+        amp: half precision, as `engine.precision` has it: on a CPU bf16 alone, for the convolutions.
     """
 
     name = "network"
@@ -62,11 +62,14 @@ class NetworkEngine:
         from engine.precision import Precision
 
         self._network, self._precision = network, Precision(amp)
+        self._convolution_type = "bfloat16" if amp == "bf16" else "float32"
 
     def run(self, images: np.ndarray) -> Output:
         import paddle
 
-        with paddle.no_grad(), self._precision.forward():
+        import ops
+
+        with paddle.no_grad(), self._precision.forward(), ops.convolving_in(self._convolution_type):
             output = self._network(paddle.to_tensor(images))
         if isinstance(output, paddle.Tensor):
             return Output(output.numpy(), None)
@@ -158,7 +161,7 @@ def _named(model: Union[Path, bytes], engine: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(model, bytes):
             raise
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{model}: {engine} cannot read it ({reason}); export the model again") from error
 
 

@@ -11,6 +11,7 @@ from paddle import nn
 from config import from_saved
 from deploy.facts import ModelFacts
 from engine.checkpoint import META, find_checkpoint
+from engine.method import Method
 from engine.run import load_generators
 from errors import ConfigError
 from layers import Dropout
@@ -29,8 +30,6 @@ class Model:
 def load_models(path: Path, weights: Optional[str] = None, device: str = "auto", amp: Optional[str] = None) -> Dict[str, Model]:
     """The generators of a checkpoint by direction; neither discriminators nor optimizers are read.
 
-    Pix2Pix's dropout is left out: a translation is one answer, the same at every call and in every engine.
-
     Args:
         path: a checkpoint folder or a file in it, or the folder of a run.
         weights: averaged, raw, or None for the averaged ones where there are any.
@@ -39,11 +38,25 @@ def load_models(path: Path, weights: Optional[str] = None, device: str = "auto",
         CheckpointError: there is none, or it is damaged.
         ConfigError: it has not these weights, or the device is not there or does not compute in `amp`.
     """
+    return models_of(load_method(path, weights, device, amp))
+
+
+def load_method(path: Path, weights: Optional[str] = None, device: str = "auto", amp: Optional[str] = None) -> Method:
+    """The method behind `load_models`, without its discriminators; raises as it."""
     folder = path.parent if path.is_file() and (path.parent / META).is_file() else path
     checkpoint, _ = load_generators(find_checkpoint(folder), None, weights)
     config = from_saved(checkpoint.meta["method"], {**checkpoint.meta["config"], "device": device, "amp": amp})
     method = build_method(config, training=False)
     method.restore_generators(checkpoint)
+    return method
+
+
+def models_of(method: Method) -> Dict[str, Model]:
+    """A method's generators by direction, in evaluation mode.
+
+    Pix2Pix's dropout is left out: a translation is one answer, the same at every call and in every engine.
+    """
+    config = method.config
     method.set_training(False)
     models = {}
     for direction in method.directions:

@@ -1,10 +1,13 @@
-"""Time the real training step, alone or beside the authors' PyTorch step, and its growth; the loader; or single operations.
+"""Time the real training step or the translation, alone or beside the authors' PyTorch code; the step's growth; the loader; or
+single operations.
 
 python -m tools.benchmark train --img_size 128 --ch 64 --light
 python -m tools.benchmark train --img_size 128 --ch 64 --light --peer ../UGATIT-pytorch
 python -m tools.benchmark train --img_size 128 --ch 64 --light --profile
 python -m tools.benchmark growth
 python -m tools.benchmark growth --method cyclegan --img_size 256
+python -m tools.benchmark translate --light --peer ../UGATIT-pytorch
+python -m tools.benchmark translate --checkpoint results/selfie2anime/ugatit --sizes 256 512 --batches 1 4
 python -m tools.benchmark data --dataset selfie2anime --img_size 256
 python -m tools.benchmark ops
 
@@ -18,6 +21,9 @@ contrastive-unpaired-translation.
 `growth` measures steps of other sizes, widths and batches than the base, which is --img_size 128 --ch 32 --batch_size 1 unless
 given, of every method or of --method alone; progress goes to stderr. Each is a process of its own. Those for which memory or time
 would not do, as the smaller ones predict, are skipped. Linux only.
+
+`translate` takes the same flags as `train`, or a checkpoint, and runs every engine that is installed in turn on drawn faces; with
+--amp bf16 also those that compute in it.
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from engine.cpu import configure_cpu
+from engine.cpu import configure_cpu, thread_count
 from errors import ConfigError, UserError
 
 configure_cpu()
@@ -50,7 +56,7 @@ from dataset import Batch, open_training_data, read_ahead  # noqa: E402
 from engine.method import Method  # noqa: E402
 from methods import build_method  # noqa: E402
 
-DEFAULT_STEPS = {"train": 5, "growth": 3, "data": 200, "ops": 9}
+DEFAULT_STEPS = {"train": 5, "growth": 3, "translate": 5, "data": 200, "ops": 9}
 SIZES = ("img_size", "ch", "n_res", "n_dis", "light", "n_blocks", "n_layers_D", "batch_size")
 IRRELEVANT = ("iteration", "n_epochs", "n_epochs_decay", "lr", "lr_policy", "init_type", "init_gain", "direction")
 PEER_SCRIPT = Path(__file__).with_name("peer_step.py")
@@ -78,16 +84,21 @@ def our_step(method: Method, batch: Batch) -> Step:
 
 
 @contextlib.contextmanager
-def peer_step(config: Config, method: Method, folder: str, python: str) -> Iterator[Step]:
-    """The authors' step, in a process that ends with the context. Raises ConfigError where it cannot be the same as ours."""
+def peer_step(config: Config, method: Method, folder: str, python: str, translate: bool = False) -> Iterator[Step]:
+    """The authors' step, in a process that ends with the context. Raises ConfigError where it cannot be the same as ours.
+
+    Args:
+        translate: not a training step but a batch through the generator.
+    """
     if not any(Path(folder, name).is_file() for name in ("networks.py", "models/networks.py")):
         raise ConfigError(f"--peer {folder}: no networks.py there; give a checkout of the authors' PyTorch repository")
+    groups = (NETWORKS,) if translate else (NETWORKS, "loss weights", "training")
     for item in dataclasses.fields(config):
-        shapes_the_step = item.metadata["group"] in (NETWORKS, "loss weights", "training") and item.name not in SIZES + IRRELEVANT
+        shapes_the_step = item.metadata["group"] in groups and item.name not in SIZES + IRRELEVANT
         if shapes_the_step and getattr(config, item.name) != item.default:
             raise ConfigError(f"--{item.name}: the peer's step knows only {item.default}; leave the flag out")
     settings = {name: getattr(config, name, None) for name in SIZES}
-    settings.update(method=config.method, amp=config.amp, peer=folder, threads=int(os.environ["OMP_NUM_THREADS"]))
+    settings.update(method=config.method, amp=config.amp, peer=folder, threads=thread_count(), translate=translate)
     settings["n_blocks"] = settings["n_blocks"] or default_blocks(config.img_size)
     if config.method == "pix2pix":
         settings["n_downs"] = len(method.G.down)
@@ -207,15 +218,19 @@ def run(arguments: Optional[Sequence[str]]) -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: 2)")
     parser.add_argument("--profile", action="store_true", help="train: where the time goes, by operation and by part of the step")
     parser.add_argument("--most_gib", type=float, help="growth: memory that a step may take (default: 80 %% of what is free)")
+    parser.add_argument("--sizes", type=int, nargs="+", help="translate: sides of the images (default: --img_size)")
+    parser.add_argument("--batches", type=int, nargs="+", help="translate: images at once (default: 1)")
     parser.add_argument("--peer", metavar="DIR", help="checkout of the authors' PyTorch repository")
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch (default: this one)")
     options, rest = parser.parse_known_args(arguments)
     config, _ = parse_arguments(rest)
     if options.what == "train":
         config.check_networks()
-    for name, owner in (("profile", "train"), ("peer", "train"), ("most_gib", "growth")):
-        if getattr(options, name) and options.what != owner:
-            raise ConfigError(f"--{name} belongs to {owner}, not to {options.what}: leave it out")
+    owners = {"profile": ["train"], "peer": ["train", "translate"], "most_gib": ["growth"], "sizes": ["translate"]}
+    owners["batches"] = owners["sizes"]
+    for name, owner in owners.items():
+        if getattr(options, name) and options.what not in owner:
+            raise ConfigError(f"--{name} belongs to {' and '.join(owner)}, not to {options.what}: leave it out")
     if options.most_gib is not None and not options.most_gib > 0:
         raise ConfigError("--most_gib needs more than 0")
     steps = DEFAULT_STEPS[options.what] if options.steps is None else options.steps
@@ -227,6 +242,11 @@ def run(arguments: Optional[Sequence[str]]) -> None:
         from tools.growth import print_growth
 
         print_growth(rest, steps, options.warmup, options.most_gib)
+    elif options.what == "translate":
+        from tools.translate_speed import print_speed
+
+        sizes, batches = options.sizes or [], options.batches or [1]
+        print_speed(config, sizes, batches, steps, options.warmup, options.peer, options.peer_python)
     elif options.what == "data":
         benchmark_data(config, steps)
     else:

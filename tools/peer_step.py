@@ -1,4 +1,5 @@
-"""The authors' training steps in PyTorch, for timing beside ours. Started by tools.benchmark --peer in a process of its own.
+"""The authors' training steps, or translations, in PyTorch, for timing beside ours. Started by tools.benchmark --peer in a process
+of its own.
 
 Of the authors' checkout only networks.py and, for CycleGAN, image_pool.py are loaded; the steps are those of their training code,
 written out. The argument is a JSON object of settings. Reads a line for each step, answers with its seconds and the peak memory so
@@ -44,10 +45,13 @@ least_squares = functools.partial(adversarial, F.mse_loss)
 cross_entropy = functools.partial(adversarial, F.binary_cross_entropy_with_logits)
 
 
+def ugatit_generator(options: SimpleNamespace, networks: ModuleType) -> nn.Module:
+    return networks.ResnetGenerator(3, 3, options.ch, options.n_res, img_size=options.img_size, light=options.light)
+
+
 def ugatit_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
     """`train()` of UGATIT-pytorch: the fakes that D sees are not detached, and the generators run again for their own update."""
-    sizes = dict(input_nc=3, output_nc=3, ngf=options.ch, n_blocks=options.n_res, img_size=options.img_size, light=options.light)
-    genA2B, genB2A = (networks.ResnetGenerator(**sizes) for _ in range(2))
+    genA2B, genB2A = (ugatit_generator(options, networks) for _ in range(2))
     disGA, disGB, disLA, disLB = (networks.Discriminator(3, options.ch, options.n_dis + more) for more in (1, 1, -1, -1))
     G_optim = adam(0.0001, genA2B, genB2A, weight_decay=0.0001)
     D_optim = adam(0.0001, disGA, disGB, disLA, disLB, weight_decay=0.0001)
@@ -99,11 +103,14 @@ def patch_gan(options: SimpleNamespace, networks: ModuleType, channels: int, nor
     return without_antialiasing(networks.define_D)(channels, options.ch, kind, n_layers_D=options.n_layers_D, norm=norm)
 
 
+def cyclegan_generator(options: SimpleNamespace, networks: ModuleType) -> nn.Module:
+    generator, norm_layer = without_antialiasing(networks.ResnetGenerator), networks.get_norm_layer("instance")
+    return generator(3, 3, options.ch, norm_layer=norm_layer, n_blocks=options.n_blocks)
+
+
 def cyclegan_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
     """`optimize_parameters()` of cycle_gan_model.py, instance norm and least squares."""
-    generator = without_antialiasing(networks.ResnetGenerator)
-    sizes = dict(norm_layer=networks.get_norm_layer("instance"), n_blocks=options.n_blocks)
-    netG_A, netG_B = (generator(3, 3, options.ch, **sizes) for _ in range(2))
+    netG_A, netG_B = (cyclegan_generator(options, networks) for _ in range(2))
     netD_A, netD_B = (patch_gan(options, networks, 3, "instance") for _ in range(2))
     optimizer_G, optimizer_D = adam(0.0002, netG_A, netG_B), adam(0.0002, netD_A, netD_B)
     discriminators = nn.ModuleList([netD_A, netD_B])
@@ -134,10 +141,14 @@ def cyclegan_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor
     return step
 
 
+def pix2pix_generator(options: SimpleNamespace, networks: ModuleType) -> nn.Module:
+    norm_layer = networks.get_norm_layer("batch")
+    return networks.UnetGenerator(3, 3, options.n_downs, options.ch, norm_layer=norm_layer, use_dropout=True)
+
+
 def pix2pix_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
     """`optimize_parameters()` of pix2pix_model.py, batch norm and cross entropy."""
-    norm_layer = networks.get_norm_layer("batch")
-    netG = networks.UnetGenerator(3, 3, options.n_downs, options.ch, norm_layer=norm_layer, use_dropout=True)
+    netG = pix2pix_generator(options, networks)
     netD = patch_gan(options, networks, 6, "batch")
     optimizer_G, optimizer_D = adam(0.0002, netG), adam(0.0002, netD)
 
@@ -160,6 +171,13 @@ def pix2pix_step(options: SimpleNamespace, networks: ModuleType, real_A: Tensor,
 
 
 STEPS = {"ugatit": ugatit_step, "cyclegan": cyclegan_step, "pix2pix": pix2pix_step}
+GENERATORS = {"ugatit": ugatit_generator, "cyclegan": cyclegan_generator, "pix2pix": pix2pix_generator}
+
+
+def translation(options: SimpleNamespace, networks: ModuleType, real_A: Tensor, real_B: Tensor) -> Step:
+    """One batch through the generator, as at test time."""
+    generator = GENERATORS[options.method](options, networks).eval()
+    return torch.no_grad()(lambda: generator(real_A))
 
 
 def main() -> None:
@@ -169,7 +187,8 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     # Images in [-1, 1].
     real_A, real_B = (torch.rand(options.batch_size, 3, options.img_size, options.img_size) * 2 - 1 for _ in range(2))
-    step = STEPS[options.method](options, load_networks(options.peer), real_A, real_B)
+    build = translation if options.translate else STEPS[options.method]
+    step = build(options, load_networks(options.peer), real_A, real_B)
     for _ in sys.stdin:
         started = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=options.amp == "bf16"):
