@@ -27,6 +27,7 @@ class Pix2Pix(Method):
     """
 
     config: Pix2PixConfig
+    generator_names = {"A2B": "G", "B2A": "G"}
 
     def __init__(self, config: Pix2PixConfig, training: bool = True) -> None:
         super().__init__(config)

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence, Tuple, Union
+from typing import Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from config import AVERAGED, RAW, Config
 from engine.checkpoint import (
@@ -195,6 +195,18 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
         run = RunFolder(path.parent.parent)
     name = (given if given.parent == path.parent else path).name
     return run, checkpoint, f"{name}_{raw}" if raw else name
+
+
+def open_networks(path: Path, flag: str, method: Optional[str] = None) -> Checkpoint:
+    """The networks of a checkpoint that was named with `flag`, the averaged generators where there are any.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: it was made by another method than `method`.
+    """
+    path = find_checkpoint(path, flag)
+    has = parts_of(read_meta(path))
+    return load(path, method, [AVERAGED if AVERAGED in has else "generators", *{"discriminators"}.intersection(has)])
 
 
 def _load_generators(path: Path, config: Config) -> Tuple[Checkpoint, str]:
