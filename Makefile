@@ -22,6 +22,11 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
+# Beside the rest: where a package has no build for the platform, its tests are skipped.
+.venv/deploy: .venv/ready requirements-deploy.txt
+	$(BIN)/python -m pip install --quiet -r requirements-deploy.txt || echo "without ONNX Runtime and OpenVINO: their tests are skipped"
+	touch $@
+
 demo: setup
 	$(DEMO) --phase train $$(ls $(RUN)/checkpoints/*/meta.json >/dev/null 2>&1 && echo --resume || echo --preset demo)
 	$(DEMO) --phase test
@@ -31,7 +36,7 @@ demo: setup
 	@echo "How training went: $(RUN)/samples and $(RUN)/metrics.jsonl,"
 	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 
-test: setup
+test: setup .venv/deploy
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -31,6 +31,10 @@ class WeightsError(UserError):
     """Weights that are missing, damaged, or of another network."""
 
 
+class ExportError(UserError):
+    """Exported files that do not do what the network does."""
+
+
 class TrainingError(UserError):
     """A training that cannot go on, such as a loss that is no longer a number."""
 

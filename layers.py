@@ -209,7 +209,8 @@ class AdaLIN(nn.Layer):
         _add_rho(self, channels, 0.9 if learn_rho else None)
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        if list(gamma.shape) != list(x.shape[:2]) or list(beta.shape) != list(x.shape[:2]):
+        # While a static graph is made, sizes are unknown.
+        if paddle.in_dynamic_mode() and not list(gamma.shape) == list(beta.shape) == list(x.shape[:2]):
             raise ValueError(f"gamma {gamma.shape} and beta {beta.shape} must both be (N, C) of x {x.shape}")
         return ops.adalin(x, self.rho, gamma, beta, self.eps)
 

@@ -218,6 +218,8 @@ class ResnetGenerator(nn.Layer):
 
 
 def _check_images(x: Tensor, channels: int, multiple: int = 1, side: Optional[int] = None) -> None:
+    if not paddle.in_dynamic_mode():
+        return  # while a static graph is made, sizes are unknown
     expected = f"(N, {channels}, {side}, {side})" if side else f"(N, {channels}, H, W) with H and W multiples of {multiple}"
     wrong = x.ndim != 4 or x.shape[1] != channels or any(length % multiple for length in x.shape[2:])
     if wrong or (side and list(x.shape[2:]) != [side, side]):

@@ -1,9 +1,19 @@
-"""What a translation has to know of a model."""
+"""What a translation has to know of a model, and how exported files carry it."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 from dataclasses import dataclass
-from typing import Optional
+from pathlib import Path
+from typing import Dict, Mapping, Optional
+
+from errors import WeightsError
+
+# Names of the input and the outputs of exported models.
+IMAGE, TRANSLATION, HEATMAP = "image", "translation", "heatmap"
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 @dataclass(frozen=True)
@@ -19,3 +29,25 @@ class ModelFacts:
     multiple: int  # the sides of an image must be multiples of it
     side: Optional[int]  # the only side that it takes, if any
     has_heatmap: bool
+
+
+def to_metadata(facts: ModelFacts) -> Dict[str, str]:
+    """The facts as texts, each as JSON writes it but words without quotes, with the range of values and the project's version."""
+    values = {**dataclasses.asdict(facts), "value_range": "-1 to 1", "project_version": project_version()}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def from_metadata(metadata: Mapping[str, str], file: Path) -> ModelFacts:
+    """The facts that `to_metadata` wrote. Raises WeightsError where the metadata of `file` lacks some."""
+    try:
+        texts = {item.name: (item.type, metadata[item.name]) for item in dataclasses.fields(ModelFacts)}
+        return ModelFacts(**{name: text if kind == "str" else json.loads(text) for name, (kind, text) in texts.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{file}: its metadata does not say what the model takes; give a file that --phase export wrote"
+        ) from error
+
+
+def project_version() -> str:
+    """The version in pyproject.toml."""
+    return re.search(r'^version = "(.+)"$', PROJECT.read_text(encoding="utf-8"), re.MULTILINE)[1]

@@ -16,9 +16,12 @@ from typing import List, NamedTuple, Optional, Sequence, Union
 import cv2
 import numpy as np
 
+from deploy.engines import engine_of
+from deploy.exported import is_exported, open_exported
 from deploy.facts import ModelFacts
 from deploy.settings import KEEP, MODEL
 from deploy.sizes import translate_at_own_size
+from engine.cpu import configure_cpu
 from errors import ConfigError
 from utils import resize, to_colour, to_image, to_network
 
@@ -69,14 +72,19 @@ class Predictor:
             CheckpointError, WeightsError: there is no model, or it is damaged.
             ConfigError: it has not this direction or these weights, or the engine or the device is not there.
         """
-        from engine.cpu import configure_cpu
-
+        path = Path(path)
+        if is_exported(path):
+            if weights is not None:
+                raise ConfigError(f"--weights {weights}: {path} is exported and has one set of weights: leave the flag out")
+            _refuse_gpu(device, "exported files run")
+            return cls(*open_exported(path, direction, engine, amp))
+        if engine not in ("auto", "network"):
+            _refuse_gpu(device, f"the engine {engine} runs")
         configure_cpu()
-        from deploy.engines import NetworkEngine
         from deploy.model import choose_direction, load_models
 
-        model = choose_direction(load_models(Path(path), weights, device, amp), direction)
-        return cls(NetworkEngine(model.generator), model.facts)
+        model = choose_direction(load_models(path, weights, device, amp), direction)
+        return cls(engine_of(model.generator, model.facts, engine, amp), model.facts)
 
     def __call__(self, images: Images, size: Union[str, int] = MODEL) -> Images:
         """Translate one image (H, W, 3) uint8 RGB, or a list of them, which gives a list.
@@ -133,6 +141,11 @@ class Predictor:
     def _run(self, images: np.ndarray) -> List[np.ndarray]:
         output = self.engine.run(images)
         return [values for values in output if values is not None]
+
+
+def _refuse_gpu(device: str, what: str) -> None:
+    if device in ("gpu", "cuda"):
+        raise ConfigError(f"--device {device}: {what} on the CPU here: leave the flag out")
 
 
 def _with_shorter_side(image: np.ndarray, size: Union[str, int]) -> np.ndarray:

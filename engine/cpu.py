@@ -31,6 +31,12 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def thread_count() -> int:
+    """OMP_NUM_THREADS, which `configure_cpu` sets, or as many threads as there are cores."""
+    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(value) if value.isdigit() and int(value) else available_cores()
+
+
 def configure_cpu() -> None:
     """Set threads, the matrix library's code path and memory reuse, then import Paddle quietly.
 

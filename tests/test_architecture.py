@@ -35,6 +35,7 @@ ALLOWED = {
         "networks",
         "layers",
         "ops",
+        "winograd",
         "engine",
         "dataset",
         "datatools",
