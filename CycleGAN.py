@@ -52,6 +52,7 @@ class CycleGAN(Method):
     """
 
     config: CycleGANConfig
+    generator_names = {"A2B": "G_A", "B2A": "G_B"}
 
     def __init__(self, config: CycleGANConfig, training: bool = True) -> None:
         super().__init__(config)
@@ -137,24 +138,17 @@ class CycleGAN(Method):
         for name, pool in self.pools.items():
             pool.images = list(arrays.get(f"pool/{name}", []))
 
-    def generator(self, direction: str) -> CycleGANGenerator:
-        return self.G_A if direction == "A2B" else self.G_B
-
     def translate(self, direction: str, images: Tensor) -> Tensor:
         return self.generator(direction)(images)
 
     def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
-        """Input, output, reconstruction, identity and, where it is known, the truth."""
+        """Input, output, reconstruction and identity, which need a generator back, and, where it is known, the truth."""
         source, target = direction.split("2")
-        forward, back = self.generator(direction), self.generator(f"{target}2{source}")
-        fake = forward(images)
-        reconstruction, identity = both_passes(back, fake, images, self.config.norm)
-        rows = [
-            Row(f"real_{source}", images.numpy()),
-            Row(f"fake_{target}", fake.numpy()),
-            Row(f"rec_{source}", reconstruction.numpy()),
-            Row(f"idt_{target}", identity.numpy()),
-        ]
+        fake, back = self.generator(direction)(images), self.generator(direction[::-1])
+        rows = [Row(f"real_{source}", images.numpy()), Row(f"fake_{target}", fake.numpy())]
+        if back is not None:
+            reconstruction, identity = both_passes(back, fake, images, self.config.norm)
+            rows += [Row(f"rec_{source}", reconstruction.numpy()), Row(f"idt_{target}", identity.numpy())]
         if truth is not None:
             rows.append(Row(f"real_{target}", truth.numpy()))
         return Translation(fake.numpy(), rows)

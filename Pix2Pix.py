@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Mapping, Optional
 
 import paddle
-from paddle import Tensor, nn
+from paddle import Tensor
 
 from config import Pix2PixConfig, default_blocks
 from engine.method import Losses, Method, Row, Translation, adam, frozen
@@ -27,6 +27,7 @@ class Pix2Pix(Method):
     """
 
     config: Pix2PixConfig
+    generator_names = {"A2B": "G", "B2A": "G"}
 
     def __init__(self, config: Pix2PixConfig, training: bool = True) -> None:
         super().__init__(config)
@@ -109,9 +110,6 @@ class Pix2Pix(Method):
     def _judged(self, source: Tensor, image: Tensor) -> Tensor:
         """What the discriminator sees."""
         return image if self.config.unconditional else paddle.concat([source, image], 1)
-
-    def generator(self, direction: str) -> nn.Layer:
-        return self.G
 
     def translate(self, direction: str, images: Tensor) -> Tensor:
         return self.G(images)

@@ -24,6 +24,7 @@ class UGATIT(Method):
     """
 
     config: UGATITConfig
+    generator_names = {"A2B": "genA2B", "B2A": "genB2A"}
 
     def __init__(self, config: UGATITConfig, training: bool = True) -> None:
         super().__init__(config)
@@ -122,22 +123,20 @@ class UGATIT(Method):
         )
         return losses
 
-    def generator(self, direction: str) -> ResnetGenerator:
-        return self.genA2B if direction == "A2B" else self.genB2A
-
     def translate(self, direction: str, images: Tensor) -> Tensor:
         return self.generator(direction)(images).image
 
     def translate_with_rows(self, direction: str, images: Tensor, truth: Optional[Tensor] = None) -> Translation:
         """Identity, translation and reconstruction, each below the heat map of its CAM, if any: the authors' seven rows.
 
-        The truth, where it is known, is an eighth.
+        The truth, where it is known, is an eighth. Without a generator back there is the translation alone.
         """
         source, target = direction.split("2")
-        forward, back = self.generator(direction), self.generator(f"{target}2{source}")
-        translated = forward(images)
-        identity, cycle = in_one_pass(back, images, translated.image)
-        shown = {f"{source}2{source}": identity, f"{source}2{target}": translated, f"{source}2{target}2{source}": cycle}
+        translated, back = self.generator(direction)(images), self.generator(direction[::-1])
+        shown = {direction: translated}
+        if back is not None:
+            identity, cycle = in_one_pass(back, images, translated.image)
+            shown = {f"{source}2{source}": identity, direction: translated, f"{direction}2{source}": cycle}
         rows = [Row(f"real_{source}", images.numpy())]
         for name, output in shown.items():
             if output.heatmap is not None:

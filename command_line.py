@@ -164,8 +164,10 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
         The configuration, and warnings to print.
 
     Raises:
-        ConfigError: a typed flag differs from the run and may not; every such field is named.
+        ConfigError: a typed flag differs from the run and may not; every such field is named. Or --init_from was typed.
     """
+    if config.init_from:
+        raise ConfigError("--init_from starts a new run and --resume goes on with one: leave one of them out")
     refusal = "--resume cannot change {}: leave these flags out, or start a new run with another --result_dir"
     saved, changed = _compared(config, typed, saved, "resume", refusal)
     kinds = {item.name: item.metadata["resume"] for item in dataclasses.fields(config)}

@@ -33,6 +33,8 @@ UPSAMPLES = ("transpose", "resize")
 DECODER_NORMS = ("adalin", "adain", "in", "ln", "gn")
 PRESETS = ("demo",)
 NETWORKS = "networks"
+# Settings of networks whose arrays have the same names and shapes whatever the value.
+SEEN_IN_NO_ARRAY = ("norm", "decoder_norm")
 EVALUATION = "evaluation"
 # Which generators translate: with --ema their averages; or as the optimizer left them.
 AVERAGED, RAW = "averaged", "raw"
@@ -105,6 +107,12 @@ class Config:
         "with --resume: go on although the training files have changed",
         "run",
         resume="command",
+        phases=("train",),
+    )
+    init_from: Optional[str] = setting(
+        None,
+        "a checkpoint folder, or the folder of a run, with whose networks a new run starts",
+        "run",
         phases=("train",),
     )
     checkpoint: Optional[str] = setting(

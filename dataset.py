@@ -435,13 +435,13 @@ def test_part(config: Config, direction: str) -> Optional[str]:
     return "val" if config.paired and (root / "val").is_dir() else None
 
 
-def open_test_parts(config: Config) -> Dict[str, Part]:
-    """The test images of every direction that has some; the others are named on stdout.
+def open_test_parts(config: Config, directions: Sequence[str]) -> Dict[str, Part]:
+    """The test images of each of these directions that has some; the others are named on stdout.
 
     Raises:
         DataError: no direction has any.
     """
-    found = {direction: open_test_part(config, direction) for direction in config.directions}
+    found = {direction: open_test_part(config, direction) for direction in directions}
     parts = {direction: part for direction, part in found.items() if part is not None}
     if not parts:
         raise DataError(f"--data_root, --dataset: no test images in {open_data_set(config)}; expected {layout(config)}")

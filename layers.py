@@ -151,7 +151,7 @@ def init_weights(network: nn.Layer, init_type: str, gain: float) -> None:
     """
     for layer in network.sublayers(include_self=True):
         weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-        if weight is None:
+        if weight is None or not weight._is_initialized():  # in a paddle.LazyGuard weights have shapes alone
             continue
         if isinstance(layer, BatchNorm2D):
             weight.set_value(1 + gain * paddle.randn(weight.shape, weight.dtype))

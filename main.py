@@ -11,6 +11,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_
 
 import contextlib
 from functools import partial
+from pathlib import Path
 from typing import List, Optional, Sequence
 
 from command_line import exit_code_of, merge_for_resume, merge_for_test, parse_arguments, phase_of, refuse_flags_of_other_phases
@@ -44,7 +45,7 @@ def train(config: Config, typed: List[str]) -> None:
     """--phase train: start a run, or go on with one."""
     from dataset import open_training_data
     from datatools.provide import provide_data
-    from engine.run import RunFolder
+    from engine.run import RunFolder, open_networks
     from engine.training import Training
     from methods import build_method
     from metrics.assessment import assess, build_evaluation
@@ -70,6 +71,9 @@ def train(config: Config, typed: List[str]) -> None:
         return None
     evaluate = partial(assess, build_evaluation(config, run.features), run.evaluation()) if config.eval_freq else None
     training = Training(build_method(config), run, data.samples(), evaluate)
+    if config.init_from and checkpoint is None:
+        taken = training.method.start_from(open_networks(Path(config.init_from), "--init_from", config.method))
+        print(f"starting from {config.init_from}: {taken}")
     with run.only_one():
         run.refuse_if_trained_beyond(iteration)
         if checkpoint is None:
@@ -99,9 +103,9 @@ def test(config: Config, typed: List[str]) -> None:
     if config.dry_run:
         return show(config)
     provide_data(config)
-    parts = open_test_parts(config)
     method = build_method(config, training=False)
     method.restore_generators(checkpoint)
+    parts = open_test_parts(config, method.directions)
     folder = run.test(name)
     print(f"translating with {method.position} into {folder}")
     errors = translate_test_images(method, parts, folder)
@@ -125,9 +129,9 @@ def evaluate(config: Config, typed: List[str]) -> None:
     if config.dry_run:
         return show(config)
     provide_data(config)
-    evaluation = build_evaluation(config, run.features)
     method = build_method(config, training=False)
     method.restore_generators(checkpoint)
+    evaluation = build_evaluation(config, run.features, method.directions)
     file = run.evaluation(name)
     scores = assess(evaluation, file, method).scores
     if not name:

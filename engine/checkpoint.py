@@ -160,8 +160,8 @@ def newest_iteration(checkpoints: Path) -> int:
     return found[-1][0] if found else 0
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint folder that `path` names; what is wrong with newer ones is said on stderr.
+def find_checkpoint(path: Path, flag: str = "--checkpoint") -> Path:
+    """The checkpoint folder that `path`, given with `flag`, names; what is wrong with newer ones is said on stderr.
 
     That is the folder itself, or the newest checkpoint in the folder of a run or in its `checkpoints`. There, `latest` and `best`
     name the newest of all and the one that --keep_best kept.
@@ -177,9 +177,9 @@ def find_checkpoint(path: Path) -> Path:
     if by_name and path.name == "best":
         found = [(iteration, checkpoint) for iteration, checkpoint in found if "best" in checkpoint.name]
     if not found:
-        nothing = f"--checkpoint: {path} is not a checkpoint folder, it has no {META}, nor the folder of a run"
+        nothing = f"{flag}: {path} is not a checkpoint folder, it has no {META}, nor the folder of a run"
         if by_name:
-            nothing = f"--checkpoint: {path.parent} has no checkpoint" + " kept by --keep_best" * (path.name == "best")
+            nothing = f"{flag}: {path.parent} has no checkpoint" + " kept by --keep_best" * (path.name == "best")
         raise CheckpointError("; ".join(problems) or nothing)
     for problem in problems:
         print(f"passed over {problem}", file=sys.stderr)
@@ -213,21 +213,24 @@ def _kind(path: Path) -> str:
 
 def parts_of(meta: Mapping[str, Any]) -> List[str]:
     """The parts of the checkpoint with this meta.json."""
-    files = FILES_OF_FORMAT[meta["format_version"]]
-    return [*PARTS, *([AVERAGED] if files.get(AVERAGED) in meta["checksums"] else [])]
+    return [part for part, file in FILES_OF_FORMAT[meta["format_version"]].items() if file in meta["checksums"]]
 
 
 def load(path: Path, method: Optional[str] = None, parts: Optional[Sequence[str]] = None) -> Checkpoint:
-    """Read and verify the `parts` of a checkpoint folder, by default all that it has; nothing else is read.
+    """Read and verify the `parts` of a checkpoint folder, by default all that a run goes on with; nothing else is read.
 
     Raises:
-        CheckpointError: it is missing, incomplete or changed.
+        CheckpointError: it is missing, incomplete or changed, or has not all of these parts.
         ConfigError: it was made by another method than `method`.
     """
     meta = read_meta(path)
     if method is not None and meta["method"] != method:
         raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}")
-    files, parts = FILES_OF_FORMAT[meta["format_version"]], parts_of(meta) if parts is None else parts
+    files, has = FILES_OF_FORMAT[meta["format_version"]], parts_of(meta)
+    parts = sorted({*PARTS, *has}) if parts is None else parts
+    missing = sorted(set(parts) - set(has))
+    if missing:
+        raise CheckpointError(f"{path} has no {' and no '.join(missing)}: a new run can start from it, with --init_from {path}")
     contents = {name: _load_file(path / name, meta["checksums"].get(name)) for name in {files[part] for part in parts}}
     return Checkpoint({part: contents[files[part]] for part in parts}, meta)
 
@@ -260,6 +263,23 @@ def read_meta(path: Path) -> Dict[str, Any]:
     if version not in FILES_OF_FORMAT:
         raise CheckpointError(f"{file}: made by a newer version of this project (format {version}); update")
     return meta
+
+
+def save_folder(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint that belongs to no run as the new folder `path`, whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written, or there is such a folder already.
+    """
+    written = path.with_name(f".writing-{os.getpid()}")
+    try:
+        written.mkdir(parents=True)
+        _write(checkpoint, "imported", written)
+        os.rename(written, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
 
 
 def _write(checkpoint: Checkpoint, kind: str, folder: Path) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-from typing import ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import ClassVar, ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from config import AVERAGED, RAW, Config, to_saved
+from config import AVERAGED, NETWORKS, RAW, SEEN_IN_NO_ARRAY, Config, to_saved
 from engine.averaging import Averages
 from engine.checkpoint import Arrays, Checkpoint
 from engine.precision import Precision
-from errors import CheckpointError, TrainingError
+from errors import CheckpointError, ConfigError, TrainingError
 
 Losses = Dict[str, Tensor]
 Networks = Dict[str, nn.Layer]
@@ -43,9 +44,9 @@ class Method:
 
     and the subclass defines
 
+    - `generator_names`: the generator of each direction;
     - `train_step(batch)`: one iteration of the paper's algorithm; returns every loss term as a scalar tensor;
     - `learning_rate(iteration)`: the rate of iteration 1..N;
-    - `generator(direction)`: the network that translates in one of `directions`;
     - `translate(direction, images)`: (N, C, H, W) images translated;
     - `translate_with_rows(direction, images, truth)`: the same with the rows of a sample grid; truth holds the images' true
       counterparts or is None;
@@ -55,6 +56,8 @@ class Method:
     Every random draw of a step comes from Paddle's generator, which is seeded anew for each iteration. A run's random state is
     therefore (seed, iteration).
     """
+
+    generator_names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -76,9 +79,6 @@ class Method:
 
     def learning_rate(self, iteration: int) -> float:
         raise TypeError(f"{type(self).__name__} defines no learning_rate")
-
-    def generator(self, direction: str) -> nn.Layer:
-        raise TypeError(f"{type(self).__name__} defines no generator")
 
     def translate(self, direction: str, images: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} defines no translate")
@@ -128,6 +128,10 @@ class Method:
     @property
     def networks(self) -> Networks:
         return {**self.generators, **self.discriminators}
+
+    def generator(self, direction: str) -> Optional[nn.Layer]:
+        """The network that translates in this direction; None where the checkpoint has only the other direction's."""
+        return self.generators.get(self.generator_names[direction])
 
     def step(self, batch: Mapping[str, np.ndarray]) -> Dict[str, float]:
         """One iteration on a batch of arrays: mode, seeds, learning rate, `train_step`, guard. Returns the losses.
@@ -249,15 +253,46 @@ class Method:
     def restore_generators(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint's iteration and generators; the averaged ones, where it was loaded with these alone.
 
-        The checkpoint gives its arrays away: the full model's take 2 GB.
+        The checkpoint gives its arrays away: the full model's take 2 GB. Imported weights may be of one direction alone, which is
+        then the only one of `directions`, unless the method was built for training.
 
         Raises:
             CheckpointError: its arrays are not those of these networks.
         """
         part = "generators" if "generators" in checkpoint.arrays else AVERAGED
-        _restore(self.generators, checkpoint.arrays.pop(part))
+        arrays = checkpoint.arrays.pop(part)
+        present = _present(self.generators, arrays)
+        if present and len(present) < len(self.generators) and not self.optimizers:
+            self.generators = present
+            self.directions = tuple(name for name in self.directions if self.generator_names[name] in present)
+        _restore(self.generators, arrays)
         self.weights = RAW if part == "generators" and self.averages is None else AVERAGED
         self.iteration = checkpoint.meta["iteration"]
+
+    def start_from(self, checkpoint: Checkpoint) -> str:
+        """Take over the networks that a checkpoint has as those of a new run; returns their names, and those that start anew.
+
+        The generators may be its averaged ones. With --ema the averages start from them too.
+
+        Raises:
+            ConfigError: its networks are others.
+        """
+        arrays = {name: array for part in checkpoint.arrays.values() for name, array in part.items()}
+        taken = _present(self.networks, arrays)
+        settings = [item for item in dataclasses.fields(self.config) if item.metadata["group"] == NETWORKS]
+        here, there = vars(self.config), {item.name: checkpoint.meta["config"].get(item.name, item.default) for item in settings}
+        try:
+            if any(here[name] != there[name] for name in SEEN_IN_NO_ARRAY if name in there):
+                raise CheckpointError("another normalization")
+            _restore(taken, arrays)
+        except CheckpointError as error:
+            differing = [f"--{name} {here[name]} (there {value})" for name, value in there.items() if here[name] != value]
+            raise ConfigError(f"--init_from {self.config.init_from}: other networks: {', '.join(differing) or error}") from error
+        if self.averages is not None:
+            with self._averaged():
+                _restore(_present(self.generators, arrays), arrays)
+        fresh = [name for name in self.networks if name not in taken]
+        return ", ".join(taken) + (f"; anew: {', '.join(fresh)}" if fresh else "")
 
     def summary(self) -> str:
         """Networks and their numbers of parameters."""
@@ -268,6 +303,12 @@ class Method:
 
 def _state_of(networks: Networks) -> Dict[str, Tensor]:
     return {f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()}
+
+
+def _present(networks: Networks, arrays: Arrays) -> Networks:
+    """Those of the networks that `arrays` has something of."""
+    names = {key.split(".")[0] for key in arrays}
+    return {name: network for name, network in networks.items() if name in names}
 
 
 def _restore(networks: Networks, arrays: Arrays) -> None:

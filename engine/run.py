@@ -197,6 +197,18 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     return run, checkpoint, f"{name}_{raw}" if raw else name
 
 
+def open_networks(path: Path, flag: str, method: Optional[str] = None) -> Checkpoint:
+    """The networks of a checkpoint that was named with `flag`, the averaged generators where there are any.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: it was made by another method than `method`.
+    """
+    path = find_checkpoint(path, flag)
+    has = parts_of(read_meta(path))
+    return load(path, method, [AVERAGED if AVERAGED in has else "generators", *{"discriminators"}.intersection(has)])
+
+
 def load_generators(path: Path, method: Optional[str], weights: Optional[str]) -> Tuple[Checkpoint, str]:
     """A checkpoint with the generators that --weights names, and "raw" where these were chosen over averaged ones, else "".
 

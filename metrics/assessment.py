@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
 
@@ -25,9 +25,13 @@ class Assessment(NamedTuple):
     merit: Optional[float] = None
 
 
-def build_evaluation(config: Config, cache: Path) -> Evaluation:
-    """What scores a method on the test set. Raises DataError, ConfigError or WeightsError as `Evaluation` does."""
-    return Evaluation(config, {direction: open_test_set(config, direction) for direction in config.directions}, cache)
+def build_evaluation(config: Config, cache: Path, directions: Optional[Sequence[str]] = None) -> Evaluation:
+    """What scores a method on the test set, in all its directions or in those given.
+
+    Raises DataError, ConfigError or WeightsError as `Evaluation` does.
+    """
+    directions = config.directions if directions is None else directions
+    return Evaluation(config, {direction: open_test_set(config, direction) for direction in directions}, cache, directions)
 
 
 def assess(evaluation: Evaluation, file: Path, method: Method) -> Assessment:

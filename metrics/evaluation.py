@@ -86,6 +86,7 @@ class Evaluation:
         config: `metrics`, `keep_best`, `kid_*`, `inception_weights` and the images' size.
         test_sets: by direction; None, or missing, where a direction has no test images.
         cache: folder for the features of the real images.
+        directions: those to score, by default all of the method.
 
     Raises:
         ConfigError: a metric was asked for by name that this data cannot have.
@@ -93,8 +94,15 @@ class Evaluation:
         DataError: nothing at all can be scored.
     """
 
-    def __init__(self, config: Config, test_sets: Mapping[str, Optional[TestSet]], cache: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        test_sets: Mapping[str, Optional[TestSet]],
+        cache: Path,
+        directions: Optional[Sequence[str]] = None,
+    ) -> None:
         self.config, self.cache = config, cache
+        self.directions = config.directions if directions is None else directions
         self.test_sets = {direction: test_set for direction, test_set in test_sets.items() if test_set is not None}
         self.network: Optional[Inception] = None
         self.weights = ""
@@ -103,7 +111,7 @@ class Evaluation:
         self._features: Dict[str, np.ndarray] = {}
         wanted = config.metric_names or FLAG_NAMES
         missing: Reasons = {}
-        for direction in config.directions:
+        for direction in self.directions:
             reasons = self._look_at(direction)
             missing[direction] = {name: reasons[name] for name in wanted if name in reasons}
         self._refuse_named(missing)
@@ -119,7 +127,7 @@ class Evaluation:
 
     def _named(self) -> List[Tuple[str, str, Sequence[str]]]:
         """The metrics that were asked for by name: the flag, the metric's name for --metrics, and the directions."""
-        named = [("--metrics", name, self.config.directions) for name in self.config.metric_names or ()]
+        named = [("--metrics", name, self.directions) for name in self.config.metric_names or ()]
         if self.config.keep_best:
             name, directions = self.config.best
             named.append(("--keep_best", METRICS[name].name_in_flags, directions))

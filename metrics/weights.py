@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from errors import UserError, WeightsError
+from foreign.pdparams import read_state
 from metrics.cache import inception_cache
 from metrics.inception import Inception
-from metrics.pdparams import read_state
 from utils import write_bytes
 
 ADDRESS = "https://paddlegan.bj.bcebos.com/InceptionV3.pdparams"

@@ -10,12 +10,11 @@ where one is over it.
 
 from __future__ import annotations
 
-import re
 import sys
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
+from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -28,10 +27,11 @@ import paddle  # noqa: E402
 
 import ops  # noqa: E402
 from command_line import OneLineParser, exit_code_of  # noqa: E402
-from config import Config, CycleGANConfig, Pix2PixConfig, UGATITConfig  # noqa: E402
+from config import CONFIGS, Config, Pix2PixConfig  # noqa: E402
 from engine.method import Method  # noqa: E402
 from methods import METHODS  # noqa: E402
 from tools.authors_names import our_state  # noqa: E402
+from tools.authors_sizes import NETWORKS, sizes_of  # noqa: E402
 
 FORWARD, FORWARD_FLOAT32, FIRST_LOSSES, LATER_LOSSES, GRADIENTS, FINAL = 1e-6, 1e-4, 1e-6, 1e-5, 1e-5, 1e-3
 NO_GRADIENT = 1e-12
@@ -66,41 +66,22 @@ class Archive:
         """Entries whose names start with `prefix`, under the rest of their names."""
         return {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
 
-    def state(self, kind: str, network: str) -> Arrays:
-        """What the archive holds of a network (kind is init, grad or final), under our names and in our layout."""
-        return our_state(network, self.below(f"{kind}/{network}/"))
+    def state(self, kind: str, name: str, network: Mapping[str, paddle.Tensor]) -> Arrays:
+        """What the archive holds of a network (kind is init, grad or final), under the names of `network` and in our layout."""
+        return our_state(network, self.below(f"{kind}/{name}/"))
 
 
 def config_of(archive: Archive) -> Config:
     """The method and its sizes, as the arrays imply them, at a constant learning rate. Raises DataError for unknown networks."""
     steps, batch_size, img_ch, img_size = archive.arrays["A"].shape[:4]
-    sizes: Dict[str, Any] = dict(iteration=steps, batch_size=batch_size, img_ch=img_ch, img_size=img_size)
-    if "genA2B" in archive.networks:
-        generator, discriminator = archive.state("init", "genA2B"), archive.state("init", "disGA")
-        return UGATITConfig(
-            **sizes,
-            ch=generator["DownBlock.0.weight"].shape[0],
-            n_res=_count(r"UpBlock1\.\d+\.conv1\.weight", generator),
-            # A discriminator's Sequential holds n_layers - 1 convolutions; --n_dis N gives N + 1 layers.
-            n_dis=_count(r"model\.\d+\.weight_orig", discriminator),
-            light=generator["FC.0.weight"].shape[0] == generator["gamma.weight"].shape[0],
-            decay_flag=False,
-        )
-    if not {"G_A", "G"} & set(archive.networks):
+    method = next((method for method, names in NETWORKS.items() if names[0] in archive.networks), None)
+    if method is None:
         raise DataError(f"none of the archive's networks is known: {', '.join(archive.networks)}")
-    discriminator = archive.state("init", "D_A") or archive.state("init", "D")
-    ch, _, kernel, _ = discriminator["model.0.weight"].shape
-    # A discriminator of single pixels has three convolutions of 1x1.
-    n_layers_D = 0 if kernel == 1 else sum(array.ndim == 4 for array in discriminator.values()) - 2
-    sizes.update(ch=ch, n_layers_D=n_layers_D, n_epochs=steps, n_epochs_decay=0)
-    if "G_A" in archive.networks:
-        n_blocks = _count(r"model\.\d+\.conv_block\.0\.weight", archive.state("init", "G_A"))
-        return CycleGANConfig(**sizes, n_blocks=n_blocks, pool_size=0)
-    return Pix2PixConfig(**sizes, dropout=False)
-
-
-def _count(pattern: str, names: Iterable[str]) -> int:
-    return sum(bool(re.fullmatch(pattern, name)) for name in names)
+    sizes = sizes_of(method, {name: archive.below(f"init/{name}/") for name in archive.networks})
+    sizes.update(iteration=steps, batch_size=batch_size, img_ch=img_ch, img_size=img_size)
+    epochs = dict(n_epochs=steps, n_epochs_decay=0)
+    steady = {"ugatit": dict(decay_flag=False), "cyclegan": dict(**epochs, pool_size=0), "pix2pix": dict(**epochs, dropout=False)}
+    return CONFIGS[method](**{**sizes, **steady[method]})
 
 
 def build(archive: Archive) -> Method:
@@ -108,7 +89,8 @@ def build(archive: Archive) -> Method:
     config = config_of(archive)
     method = METHODS[config.method](config)
     for name in archive.networks:
-        own, initial = method.networks[name].state_dict(), archive.state("init", name)
+        own = method.networks[name].state_dict()
+        initial = archive.state("init", name, own)
         for key in sorted({*own, *initial}):
             ours, theirs = (list(state[key].shape) if key in state else "missing" for state in (own, initial))
             if ours != theirs:
@@ -133,10 +115,12 @@ def compare(archive: Archive) -> List[Measure]:
     finally:
         paddle.set_default_dtype(previous)
     for name in archive.networks:
-        worst = max(_gradient_difference(gradients[name][key], value) for key, value in archive.state("grad", name).items())
+        expected = archive.state("grad", name, method.networks[name].state_dict())
+        worst = max(_gradient_difference(gradients[name][key], value) for key, value in expected.items())
         measures.append(Measure(f"gradients of {name}", worst, GRADIENTS))
     for name in archive.networks:
-        initial, final, ours = archive.state("init", name), archive.state("final", name), method.networks[name].state_dict()
+        ours = method.networks[name].state_dict()
+        initial, final = archive.state("init", name, ours), archive.state("final", name, ours)
         difference = sum(np.abs(ours[key].numpy() - value).sum() for key, value in final.items())
         update = sum(np.abs(value.astype("float64") - initial[key]).sum() for key, value in final.items())
         measures.append(Measure(f"final weights of {name}", float(difference / update), FINAL))
