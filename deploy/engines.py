@@ -87,6 +87,8 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
         options.log_severity_level = 3
+        # Threads that wait in a loop would take time from those that read and write pictures.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = model if isinstance(model, bytes) else str(model)
         with _named(model, self.name):
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
-from tests.helpers import TINY, draw_dataset
-from tools import benchmark, growth, profile_step
+from deploy.engines import FOR_NETWORKS, is_installed
+from tests.helpers import TINY, draw_dataset, save_untrained
+from tools import benchmark, growth, profile_step, translate_speed
 
 FAST = ["--steps", "1", "--warmup", "0"]
 
@@ -134,6 +135,12 @@ def test_a_prediction_is_the_least_of_the_bounds():
     (["train", "--most_gib", "1"], "--most_gib belongs to growth"),
     (["growth", "--most_gib", "0"], "--most_gib needs more than 0"),
     (["growth", "--steps", "0"], "--steps needs 1 or more"),
+    (["train", "--sizes", "64"], "--sizes belongs to translate, not to train"),
+    (["data", "--peer", "."], "--peer belongs to train and translate, not to data"),
+    (["translate", *TINY, "--sizes", "24", "26"], "--sizes 26: this network takes multiples of 4"),
+    (["translate", *TINY, "--sizes", "4"], "--sizes 4: this network takes multiples of 4, from 8 on"),
+    (["translate", *TINY, "--light", "false", "--sizes", "32"], "--sizes 32: this network takes images of 24x24 alone"),
+    (["translate", *TINY, "--batches", "0"], "--batches needs 1 or more"),
     (["growth", "--light"], "--light is not a flag of --method cyclegan"),
     (["growth", "--method", "pix2pix", "--n_res", "2"], "--n_res is not a flag of --method pix2pix"),
 ])  # fmt: skip
@@ -141,3 +148,53 @@ def test_wrong_flags_end_in_one_line(arguments, words, capsys):
     assert benchmark.main(arguments) == 2
     out, err = capsys.readouterr()
     assert words in err and err.count("\n") == 1 and not out
+
+
+# translate
+
+FAKE_TORCH = """
+import sys, json
+settings = json.loads(sys.argv[1])
+assert settings["translate"] and settings["img_size"] in (24, 32) and settings["n_res"] == 1, settings
+for _ in sys.stdin:
+    print(json.dumps([10.0, 1048576]), flush=True)
+"""
+
+
+def test_every_installed_engine_translates_in_turn_beside_the_peer(tmp_path, capsys, monkeypatch):
+    (tmp_path / "networks.py").write_text("")
+    (tmp_path / "answering.py").write_text(FAKE_TORCH)
+    monkeypatch.setattr(benchmark, "PEER_SCRIPT", tmp_path / "answering.py")
+    # What shapes training steps alone does not matter here.
+    flags = [*TINY, "--cam_weight", "7", "--sizes", "24", "32", "--batches", "1", "2", "--peer", str(tmp_path)]
+    assert benchmark.main(["translate", *flags, *FAST]) == 0
+    (rows,) = tables(capsys.readouterr().out)
+    installed = [name for name in FOR_NETWORKS if is_installed(name, "onnx")]
+    expected = {(size, batch, name) for size in ("24", "32") for batch in "12" for name in (*installed, "PyTorch")}
+    assert {tuple(row[:3]) for row in rows} == expected
+    for _, batch, name, seconds, _, per_second, share, difference in rows:
+        assert float(per_second) == pytest.approx(int(batch) / float(seconds), rel=0.3)
+        assert float(share) == pytest.approx(float(seconds) / 10, abs=0.006)
+        if name in ("network", "PyTorch"):
+            assert difference == ""
+        else:
+            largest, mean = map(float, difference.split(", "))
+            assert 0 < mean < largest < 1e-4
+
+
+@pytest.mark.parametrize("flags", [[], ["--ema", "0.9", "--weights", "raw"]])
+def test_translations_of_a_checkpoint(flags, tmp_path, capsys):
+    checkpoint = save_untrained(tmp_path, "--method", "pix2pix", "--img_size", "32", "--ch", "2", "--n_layers_D", "1", *flags[:2])
+    assert benchmark.main(["translate", "--checkpoint", str(checkpoint), *flags[2:], *FAST]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("pix2pix, ch 2, ") and {row[0] for row in tables(out)[0]} == {"32"}
+
+
+def test_half_precision_beside_float32(capsys, monkeypatch):
+    monkeypatch.setattr("methods.refuse_amp", lambda amp, device: None)
+    monkeypatch.setattr(translate_speed, "FOR_NETWORKS", ("network",))
+    assert benchmark.main(["translate", *TINY, "--ch", "8", "--amp", "bf16", *FAST]) == 0
+    (rows,) = tables(capsys.readouterr().out)
+    assert [row[2] for row in rows] == ["network", "network bf16"]
+    largest, mean = map(float, rows[1][-1].split(", "))
+    assert 1e-5 < mean < largest < 0.2

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -11,7 +15,7 @@ from deploy.engines import NetworkEngine
 from deploy.exported import open_exported
 from deploy.facts import project_version
 from deploy.predictor import Predictor
-from tests.helpers import save_untrained
+from tests.helpers import ROOT, save_untrained
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -189,3 +193,16 @@ def test_without_the_packages_the_error_names_the_command(checkpoints, tmp_path,
     assert run(checkpoints["ugatit"], tmp_path / "out", "--format", "paddle") == 0
     assert names(tmp_path / "out") == PADDLE_FILES
     assert open_exported(tmp_path / "out")[0].name == "paddle"
+
+
+def test_the_code_in_the_documentation_runs_as_written(checkpoints, tmp_path):
+    """With ONNX Runtime and NumPy alone, in a folder that has nothing of this project."""
+    assert run(checkpoints["ugatit"], tmp_path, "--direction", "A2B") == 0
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    after = "\nnp.savez('made.npz', image=image, translated=translated)\nimport sys; sys.exit('paddle' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code + after], cwd=tmp_path, check=True)
+    with np.load(tmp_path / "made.npz") as made:
+        image, translated = made["image"], made["translated"]
+    assert image.shape == (24, 24, 3)
+    expected = Predictor.load(checkpoints["ugatit"], "A2B", engine="network")(image)
+    assert np.abs(translated.astype(int) - expected).max() <= 1

@@ -236,6 +236,8 @@ def run(arguments: Optional[Sequence[str]]) -> None:
     steps = DEFAULT_STEPS[options.what] if options.steps is None else options.steps
     if steps < 1 or options.warmup < 0:
         raise ConfigError("--steps needs 1 or more, --warmup 0 or more")
+    if min(options.batches or [1]) < 1:
+        raise ConfigError("--batches needs 1 or more")
     if options.what == "train":
         benchmark_train(config, steps, options.warmup, options.peer, options.peer_python, options.profile)
     elif options.what == "growth":
