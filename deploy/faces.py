@@ -9,9 +9,9 @@ on 40 such pictures without a face:
 | OpenCV's frontalface_alt2, as below | 88 % | 7, of them 5 in building fronts that fill the picture |
 | scikit-image's LBP cascade, searched and grouped in the same way | 66 % | 7 |
 
-Heads that are tilted by more than about 20 degrees, seen from the side or half covered are missed. A search takes 0.35 s of one
-processor, at 1 megapixel as at 5. selfie2anime's crop is the found box: in 300 of its photographs the median box has 0.98 of the
-photograph's side, half of them 0.94 to 1.04, and its centre 0.50 across and 0.495 down.
+Faces should be upright: of those that were found, it found 71 % when they were turned by 10 degrees, and 29 % by 20. A search takes
+0.35 s of one processor, at 1 megapixel as at 5. selfie2anime's crop is the found box: in 300 of its photographs the median box has
+0.98 of the photograph's side, half of them 0.94 to 1.04, and its centre 0.50 across and 0.495 down.
 """
 
 from __future__ import annotations
