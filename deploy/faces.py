@@ -49,7 +49,7 @@ def find_faces(image: np.ndarray) -> List[Box]:
     Raises:
         ConfigError: this OpenCV has no face detector.
     """
-    cascade = _cascade()
+    cascade = detector()
     height, width = image.shape[:2]
     scale = min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -117,7 +117,8 @@ def _is_inside(box: Box, height: int, width: int) -> bool:
     return middle[0] >= 0 and middle[1] >= 0 and middle[2] <= width and middle[3] <= height
 
 
-def _cascade() -> cv2.CascadeClassifier:
+def detector() -> cv2.CascadeClassifier:
+    """The cascade. Raises ConfigError where this OpenCV has none."""
     """A new one each time: two threads cannot share one."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise ConfigError('--face: OpenCV 5 has no face detector, OpenCV 4 has one: pip install "opencv-python-headless<5"')
