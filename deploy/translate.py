@@ -12,6 +12,7 @@ from typing import Deque, Dict, List, NamedTuple, Tuple, Union
 import numpy as np
 
 from dataset import EXTENSIONS, find_files, read_ahead
+from deploy import faces
 from deploy.predictor import Predictor
 from deploy.settings import TranslateSettings
 from deploy.video import EXTENSIONS as VIDEO_EXTENSIONS
@@ -53,6 +54,8 @@ def translate(settings: TranslateSettings) -> int:
     _refuse_to_overwrite_originals(jobs, output)
     if settings.face and any(job.is_video for job in jobs):
         raise ConfigError("--face is for pictures, and --input names a video: leave it out")
+    if settings.face:
+        faces.detector()
     left = [job for job in jobs if settings.overwrite or not (output / _first_written_last(job.target, settings.face)).exists()]
     already = f", {len(jobs) - len(left)} were there already (--overwrite makes them anew)" * (len(left) < len(jobs))
     if not left:
@@ -173,9 +176,7 @@ class Translator:
             self._write(job.target, self.views(reading))
 
     def _translate_faces(self, job: Job, picture: Picture) -> None:
-        from deploy.faces import face_crops, find_faces  # imports scikit-image, which takes a second
-
-        crops = face_crops(picture.image, find_faces(picture.image))
+        crops = faces.face_crops(picture.image)
         if not crops:
             raise DataError(f"{job.source}: no face was found")
         # The first face is written last: its file says that all are there.

@@ -14,7 +14,6 @@ import numpy as np
 
 from command_line import parse_arguments
 from engine.checkpoint import CheckpointFolder, find_checkpoint
-from methods import build_method
 from utils import write_image
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +128,8 @@ def straight_and_killed(
 
 def save_untrained(folder: Path, *arguments: str) -> Path:
     """A checkpoint of networks as they are initialised, tiny unless the flags say otherwise; returns its folder."""
+    from methods import build_method  # not above: processes that are to be without Paddle import this file too
+
     sizes = [] if "--method" in arguments else TINY
     config = parse_arguments(["--device", "cpu", *sizes, *arguments])[0].with_length(1)
     method = build_method(config)

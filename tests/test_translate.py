@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 
 import main
+from deploy import faces
 from deploy.video import VideoReader, find_ffmpeg
 from tests.helpers import ROOT, command, save_untrained
 from utils import read_image, write_image
@@ -303,3 +304,36 @@ def test_a_broken_video_is_skipped(checkpoint, tmp_path, capsys):
     assert below(tmp_path / "out") == {"a.png"}
     assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--face") == 2
     assert "--face is for pictures" in capsys.readouterr().err
+
+
+@pytest.fixture()
+def two_faces(monkeypatch):
+    """A detector that finds two faces in every picture but the black ones."""
+    boxes = [faces.Box(0, 0, 20, 9), faces.Box(20, 10, 12, 9)]
+    monkeypatch.setattr(faces, "detector", lambda: None)
+    monkeypatch.setattr(faces, "find_faces", lambda image: boxes if image.any() else [])
+
+
+def test_each_face_is_a_picture_of_its_own(checkpoint, tmp_path, two_faces, capsys):
+    write_image(tmp_path / "in" / "a.png", picture())
+    write_image(tmp_path / "in" / "black.png", np.zeros((30, 40, 3), np.uint8))
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--face", "--size", "keep", "--side_by_side") == 1
+    assert "black.png: no face was found" in capsys.readouterr().err
+    expected = {"a_face1.png", "a_face2.png"}
+    assert below(tmp_path / "out") == {*expected, *(f"side_by_side/{name}" for name in expected)}
+    for number, (top, left, side) in enumerate(((0, 0, 20), (10, 20, 12)), 1):
+        both = read_image(tmp_path / "out" / "side_by_side" / f"a_face{number}.png")
+        assert (both[:, :side] == picture()[top : top + side, left : left + side]).all()
+    # All faces are there when the first is.
+    (tmp_path / "out" / "a_face1.png").unlink()
+    assert translate(checkpoint, tmp_path / "in" / "a.png", tmp_path / "out", "--face") == 0
+    assert "nothing to do" not in capsys.readouterr().out
+    assert translate(checkpoint, tmp_path / "in" / "a.png", tmp_path / "out", "--face") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_without_a_detector_nothing_is_begun(checkpoint, tmp_path, monkeypatch, capsys):
+    write_image(tmp_path / "a.png", picture())
+    monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)
+    assert translate(checkpoint, tmp_path / "a.png", tmp_path / "out", "--face") == 2
+    assert "--face: OpenCV 5 has no face detector" in capsys.readouterr().err and not (tmp_path / "out").exists()
