@@ -52,7 +52,8 @@ def parse_fields(
     arguments: Sequence[str],
     usage: str,
     epilog: str,
-    explain: Callable[[str], str] = "unknown argument {}".format,
+    explain: Callable[[str], str],
+    prog: str = "python main.py",
 ) -> Dict[str, Any]:
     """Parse a command line into the fields of a dataclass that are typed; their flags are made from `config.setting`.
 
@@ -60,12 +61,13 @@ def parse_fields(
         usage: the first line of --help.
         epilog: its end.
         explain: what to say of an unknown flag.
+        prog: the command whose --help lists these flags.
 
     Raises:
         ConfigError: a flag or a value is not valid.
     """
     parser = OneLineParser(
-        prog="python main.py",
+        prog=prog,
         usage=usage,
         description=(settings.__doc__ or "").splitlines()[0],
         epilog=epilog,

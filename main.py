@@ -17,19 +17,24 @@ from typing import List, Optional, Sequence
 from command_line import exit_code_of, merge_for_resume, merge_for_test, parse_arguments, phase_of, refuse_flags_of_other_phases
 from config import DEPLOY_PHASES, Config, to_json
 from engine.cpu import configure_cpu
+from engine.signals import signals_stop
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = any(argument in ("--debug", "--debug=true") for argument in arguments)
-    return exit_code_of(lambda: run(arguments), see="--result_dir, --data_root and --output", debug=debug)
+    deploys = any(argument.split("=")[-1] in DEPLOY_PHASES for argument in arguments)
+    see = "--input and --output" if deploys else "--result_dir and --data_root"
+    return exit_code_of(lambda: run(arguments), see=see, debug=debug)
 
 
 def run(arguments: Sequence[str]) -> Optional[int]:
     """Parse, configure the CPU, run the phase. Raises UserError or OSError."""
-    if phase_of(arguments) in DEPLOY_PHASES:
-        return deploy(phase_of(arguments), arguments)
+    phase = phase_of(arguments)
+    if phase in DEPLOY_PHASES:
+        with signals_stop("stopped; the same command goes on"):
+            return deploy(phase, arguments)
     config, typed = parse_arguments(arguments)
     refuse_flags_of_other_phases(config, typed)
     configure_cpu()

@@ -65,6 +65,10 @@ def write_image(path: Union[str, Path], image: np.ndarray, quality: int = 95) ->
     Args:
         image: C is 1 (grey), 3 (RGB) or 4 (RGB with transparency, which .jpg lays over white).
         quality: of .jpg and .webp, 1 to 100.
+
+    Raises:
+        DataError: the format does not hold an image of this size.
+        OSError: the file cannot be written.
     """
     suffix = Path(path).suffix
     if image.shape[2] == 4:
@@ -72,7 +76,10 @@ def write_image(path: Union[str, Path], image: np.ndarray, quality: int = 95) ->
     if image.shape[2] == 3:
         image = image[:, :, ::-1]
     parameters = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}.get(suffix, [])
-    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(image), parameters)
+    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(image), parameters)
+    if not done:
+        height, width = image.shape[:2]
+        raise DataError(f"{path}: the format has no room for {width}x{height} pixels (webp: sides up to 16383; jpg: up to 65535)")
     write_bytes(path, encoded.tobytes())
 
 
@@ -103,7 +110,7 @@ def read_picture(path: Union[str, Path], most_pixels: Optional[int] = None) -> P
     16-bit images are scaled to 8 bits, and the camera's orientation (EXIF) is applied.
 
     Args:
-        most_pixels: files that declare more are not decoded.
+        most_pixels: files that declare more, or have more than 8 bytes for each of them, are not read.
 
     Raises:
         DataError: the file is missing, not an image, cut short, larger than `most_pixels` or than OpenCV reads, or of a kind that
@@ -114,6 +121,8 @@ def read_picture(path: Union[str, Path], most_pixels: Optional[int] = None) -> P
     if header is not None and header.width * header.height > most_pixels:
         raise DataError(f"{path}: {header.width}x{header.height} pixels are more than {most_pixels:,}; make the picture smaller")
     try:
+        if most_pixels and path.stat().st_size > 8 * most_pixels:
+            raise DataError(f"{path}: {path.stat().st_size:,} bytes are too many for a picture; remove the file")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -197,7 +206,7 @@ def read_header(path: Path) -> Optional[Header]:
             has_alpha = "A" in image.mode or "transparency" in image.info
             kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with more pictures behind it
             return Header(kind, image.mode, width, height, orientation > 1, has_alpha, getattr(image, "n_frames", 1))
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # of a damaged file Pillow raises what it likes
         return None
 
 
@@ -212,9 +221,11 @@ def _turned_like(raw: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def over_white(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """An image (H, W, 3) seen through its transparency (H, W) before a white ground; both of the same unsigned type."""
-    largest = np.iinfo(image.dtype).max
-    opacity = alpha[:, :, None].astype(np.float64) / largest
-    return (image * opacity + largest * (1 - opacity)).round().astype(image.dtype)
+    largest = int(np.iinfo(image.dtype).max)
+    # Products of two values fit into twice as many bits, and so does the sum of these two, rounded to the nearest.
+    wide = np.uint16 if image.dtype == np.uint8 else np.uint32
+    opacity = alpha[:, :, None].astype(wide)
+    return ((image * opacity + (largest - opacity) * wide(largest) + wide(largest // 2)) // wide(largest)).astype(image.dtype)
 
 
 def is_damaged(content: bytes) -> bool:

@@ -8,10 +8,10 @@ from typing import Optional, Tuple
 
 from deploy.engines import Engine, OnnxRuntimeEngine, OpenVinoEngine, PaddleEngine, choose_engine
 from deploy.facts import ModelFacts, from_metadata
+from deploy.settings import DIRECTIONS
 from engine.cpu import has_bf16
 from errors import ConfigError, WeightsError
 
-DIRECTIONS = ("A2B", "B2A")
 # A2B.onnx holds its metadata; A2B.json, a program for Paddle Inference, has its weights and its metadata beside it.
 ONNX, PROGRAM, PROGRAM_WEIGHTS, PROGRAM_METADATA = ".onnx", ".json", ".pdiparams", ".metadata.json"
 FOR_ONNX, FOR_PROGRAMS = ("onnxruntime", "openvino"), ("paddle",)

@@ -41,7 +41,11 @@ def from_metadata(metadata: Mapping[str, str], file: Path) -> ModelFacts:
     """The facts that `to_metadata` wrote. Raises WeightsError where the metadata of `file` lacks some."""
     try:
         texts = {item.name: (item.type, metadata[item.name]) for item in dataclasses.fields(ModelFacts)}
-        return ModelFacts(**{name: text if kind == "str" else json.loads(text) for name, (kind, text) in texts.items()})
+        facts = ModelFacts(**{name: text if kind == "str" else json.loads(text) for name, (kind, text) in texts.items()})
+        sizes = (facts.img_size, facts.multiple, 1 if facts.side is None else facts.side)
+        if any(type(size) is not int or size < 1 for size in sizes) or facts.img_ch not in (1, 3):
+            raise ValueError("impossible sizes")
+        return facts
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{file}: its metadata does not say what the model takes; give a file that --phase export wrote"

@@ -19,14 +19,17 @@ import numpy as np
 from deploy.engines import engine_of
 from deploy.exported import is_exported, open_exported
 from deploy.facts import ModelFacts
-from deploy.settings import KEEP, MODEL
+from deploy.settings import KEEP, MODEL, parse_size
 from deploy.sizes import translate_at_own_size
 from engine.cpu import configure_cpu
-from errors import ConfigError
+from errors import CheckpointError, ConfigError, DataError
 from utils import resize, to_colour, to_image, to_network
 
 # Larger pictures go through the network in tiles. At the paper's width one of this size takes 2.5 GB.
 MOST_PIXELS_AT_ONCE = 768 * 768
+MOST_IN_A_BATCH = 8
+# Of a translation: 200 MB as RGB.
+MOST_PIXELS = 2**26
 Images = Union[np.ndarray, Sequence[np.ndarray]]
 
 
@@ -73,6 +76,8 @@ class Predictor:
             ConfigError: it has not this direction or these weights, or the engine or the device is not there.
         """
         path = Path(path)
+        if not path.exists() and path.name not in ("latest", "best"):  # names of checkpoints, not of files
+            raise CheckpointError(f"--checkpoint {path}: there is no such file or folder")
         if is_exported(path):
             if weights is not None:
                 raise ConfigError(f"--weights {weights}: {path} is exported and has one set of weights: leave the flag out")
@@ -94,15 +99,19 @@ class Predictor:
                 is the pixels of the shorter side, proportions kept.
 
         Raises:
-            ConfigError: the model takes one size only, and another was asked for.
+            ConfigError: there is no such size, or the model takes another one only.
+            DataError: the translation would have more than 67 million pixels.
             ValueError: an image has another shape or type.
         """
-        if isinstance(images, np.ndarray):
+        if not isinstance(images, (list, tuple)):
             return self.translate(images, size).image
-        if size == MODEL and images:  # one batch
-            output = self.engine.run(np.stack([self._at_model_size(image) for image in images]))
-            return [to_colour(to_image(image)) for image in output.image]
-        return [self.translate(image, size).image for image in images]
+        if size != MODEL:
+            return [self.translate(image, size).image for image in images]
+        translated: List[np.ndarray] = []
+        for first in range(0, len(images), MOST_IN_A_BATCH):
+            batch = [self._at_model_size(image) for image in images[first : first + MOST_IN_A_BATCH]]
+            translated += [to_colour(to_image(image)) for image in self.engine.run(np.stack(batch)).image]
+        return translated
 
     def translate(self, image: np.ndarray, size: Union[str, int] = MODEL) -> Translated:
         """One image (H, W, 3) uint8 RGB with its heat map; otherwise as a call."""
@@ -110,6 +119,7 @@ class Predictor:
             outputs = self._run(self._at_model_size(image)[None])
             outputs = [output[0] for output in outputs]
         else:
+            size = parse_size(size)
             self.check_size(size)
             _check(image)
             outputs = translate_at_own_size(
@@ -152,10 +162,15 @@ def _with_shorter_side(image: np.ndarray, size: Union[str, int]) -> np.ndarray:
     if size == KEEP:
         return image
     height, width = image.shape[:2]
-    scale = int(size) / min(height, width)
-    return resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+    scale = size / min(height, width)
+    height, width = (max(1, round(side * scale)) for side in (height, width))
+    if height * width > MOST_PIXELS:
+        raise DataError(f"--size {size}: its translation would have {width}x{height} pixels; use a smaller --size")
+    return resize(image, width, height)
 
 
 def _check(image: np.ndarray) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"an image must be an array (H, W, 3) uint8, not {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Optional, Sequence, Tuple, Type, Union
 
 from command_line import parse_fields
-from config import AMP_TYPES, AVERAGED, DEPLOY_PHASES, DEVICES, RAW, check_values, setting
+from config import AMP_TYPES, AVERAGED, CONFIGS, DEPLOY_PHASES, DEVICES, RAW, check_values, setting
 from errors import ConfigError
 
 DIRECTIONS = ("A2B", "B2A")
@@ -24,7 +25,9 @@ class TranslateSettings:
 
     phase: str = setting("translate", "what to do", "run", choices=DEPLOY_PHASES)
     checkpoint: Optional[str] = setting(
-        None, "what translates: the folder of a run, a checkpoint folder, or an exported file (needed)", MODEL_GROUP
+        None,
+        "what translates: the folder of a run, a checkpoint folder, an exported file, or a folder of them (needed)",
+        MODEL_GROUP,
     )
     direction: Optional[str] = setting(
         None, "which way (none: the only one that the model has, or A2B)", MODEL_GROUP, choices=DIRECTIONS
@@ -66,8 +69,7 @@ class TranslateSettings:
     def __post_init__(self) -> None:
         check_values(self)
         _check_needed(self, ("checkpoint", "input", "output"))
-        if self.size not in (MODEL, KEEP) and not (self.size.isdigit() and int(self.size)):
-            raise ConfigError(f"--size {self.size}: use {MODEL}, {KEEP}, or the pixels of the shorter side")
+        parse_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,16 @@ class ExportSettings:
         _check_needed(self, ("checkpoint", "output"))
 
 
+def parse_size(size: Union[str, int]) -> Union[str, int]:
+    """model, keep, or the pixels of the shorter side. Raises ConfigError for anything else."""
+    text = str(size)
+    if text in (MODEL, KEEP):
+        return text
+    if not (text.isascii() and text.isdigit() and int(text[:6]) > 0 and len(text) < 6):
+        raise ConfigError(f"--size {text[:20]}: use {MODEL}, {KEEP}, or the pixels of the shorter side, at most 99999")
+    return int(text)
+
+
 SETTINGS: Dict[str, Type[Any]] = {"translate": TranslateSettings, "export": ExportSettings}
 EXAMPLES = {
     "translate": (
@@ -110,13 +122,18 @@ def parse_settings(phase: str, arguments: Sequence[str]) -> Any:
     """The settings of a command line of --phase translate or export. Raises ConfigError."""
     usage = f"python main.py --phase {phase} --checkpoint PATH {'--input PATH ' * (phase == 'translate')}--output DIR [flags]"
     examples = "\n  ".join(["examples:", *(f"python main.py --phase {phase} {example}" for example in EXAMPLES[phase])])
-    typed = parse_fields(SETTINGS[phase], arguments, usage, examples, lambda flag: _explain_unknown(flag, phase))
+    typed = parse_fields(
+        SETTINGS[phase], arguments, usage, examples, lambda flag: _explain_unknown(flag, phase), f"python main.py --phase {phase}"
+    )
     return SETTINGS[phase](**typed)
 
 
 def _explain_unknown(flag: str, phase: str) -> str:
-    """The model knows its method and sizes: people who train have these flags at hand."""
-    return f"{flag.split('=')[0]} is not a flag of --phase {phase}, where the model itself says what it is"
+    if not flag.startswith("-"):
+        return f"unknown argument {flag}: put a pattern or a name with spaces in quotes"
+    name = flag.split("=")[0]
+    is_of_training = any(item.name == name.lstrip("-") for config in CONFIGS.values() for item in dataclasses.fields(config))
+    return f"{name} is not a flag of --phase {phase}" + ": the model itself says what it is" * is_of_training
 
 
 def _check_needed(settings: Any, names: Tuple[str, ...]) -> None:

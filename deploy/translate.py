@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Deque, Dict, List, NamedTuple, Tuple, Union
+from typing import Deque, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
 from dataset import EXTENSIONS, find_files, read_ahead
 from deploy import faces
 from deploy.predictor import Predictor
-from deploy.settings import TranslateSettings
+from deploy.settings import TranslateSettings, parse_size
 from deploy.video import EXTENSIONS as VIDEO_EXTENSIONS
 from deploy.video import VideoReader, VideoWriter
 from engine.progress import Progress, track
 from errors import ConfigError, DataError
 from utils import Picture, output_names, read_picture, resize, to_colour, to_heat_map, write_image
 
-# A picture that declares more is not decoded: as RGB it would take half a gigabyte.
-MOST_PIXELS = 2**27
+# A picture that declares more is not decoded: as RGB it would take 200 MB, with transparency several times as much.
+MOST_PIXELS = 2**26
 READERS = WRITERS = 2
 MOST_WAITING = 4  # pictures to be written
 HEATMAP, SIDE_BY_SIDE = "heatmap", "side_by_side"
-# The views of one picture by the sub-folder of OUTPUT that they go to; the translation itself, in OUTPUT, is the last.
+# The views of one picture by the sub-folder of OUTPUT that they go to; the translation itself is in OUTPUT.
 Views = Dict[str, np.ndarray]
 
 
@@ -51,31 +53,32 @@ def translate(settings: TranslateSettings) -> int:
     """
     output = Path(settings.output)
     jobs = find_jobs(settings.input, output, f".{settings.format}")
-    _refuse_to_overwrite_originals(jobs, output)
-    if settings.face and any(job.is_video for job in jobs):
-        raise ConfigError("--face is for pictures, and --input names a video: leave it out")
+    refuse_collisions(jobs, settings)
     if settings.face:
+        if any(job.is_video for job in jobs):
+            raise ConfigError("--face is for pictures, and --input names a video: leave it out")
         faces.detector()
-    left = [job for job in jobs if settings.overwrite or not (output / _first_written_last(job.target, settings.face)).exists()]
-    already = f", {len(jobs) - len(left)} were there already (--overwrite makes them anew)" * (len(left) < len(jobs))
-    if not left:
-        print(f"nothing to do in {output}{already}")
-        return 0
     predictor = Predictor.load(
         settings.checkpoint, settings.direction, settings.engine, settings.weights, settings.device, settings.amp
     )
     predictor.check_size(settings.size)
-    if settings.heatmap and not predictor.facts.has_heatmap:
-        raise ConfigError("--heatmap: this model has no heat maps (U-GAT-IT with its CAM has): leave the flag out")
     facts = predictor.facts
+    if settings.heatmap and not facts.has_heatmap:
+        raise ConfigError(
+            "--heatmap: this model has no heat maps; U-GAT-IT with its CAM has, exported with --with_heatmap: leave the flag out"
+        )
+    left = [job for job in jobs if not is_done(job, settings)]
+    already = f", {len(jobs) - len(left)} were there already (--overwrite makes them anew)" * (len(left) < len(jobs))
+    if not left:
+        print(f"nothing to do in {output}{already}")
+        return 0
     print(
         f"translating {facts.direction} with {facts.method} at iteration {facts.iteration} ({predictor.engine.name}) into {output}"
     )
-    translator = Translator(predictor, settings, output)
-    translator.run(left)
-    skipped = f", {translator.skipped} could not be translated (see above)" * bool(translator.skipped)
-    print(f"{len(left) - translator.skipped} of {len(jobs)} files translated into {output}{already}{skipped}")
-    return 1 if translator.skipped else 0
+    skipped = Translator(predictor, settings, left).run()
+    failed = f", {skipped} could not be translated (see above)" * bool(skipped)
+    print(f"{len(left) - skipped} of {len(jobs)} files translated into {output}{already}{failed}")
+    return 1 if skipped else 0
 
 
 # What is translated, and where it goes
@@ -85,12 +88,14 @@ def find_jobs(pattern: str, output: Path, suffix: str) -> List[Job]:
     """The pictures and videos that --input names: a file, a folder with all below it, or a pattern. Not what is in `output`.
 
     Raises:
+        ConfigError: `output` is the folder of the originals itself.
         DataError: there are none.
     """
     root, names = _find_names(pattern)
-    names = [
-        name for name in names if output.resolve() not in (root / name).resolve().parents or output.resolve() == root.resolve()
-    ]
+    if output.resolve() == root.resolve():
+        raise ConfigError(f"--output {output} is the folder of the originals: name another one, such as {output / 'translated'}")
+    if root.resolve() in output.resolve().parents:
+        names = [name for name in names if output.resolve() not in (root / name).resolve().parents]
     videos = [name for name in names if Path(name).suffix.lower() in VIDEO_EXTENSIONS]
     targets = {**output_names([name for name in names if name not in videos], suffix), **output_names(videos, ".mp4")}
     if not names:
@@ -102,9 +107,9 @@ def find_jobs(pattern: str, output: Path, suffix: str) -> List[Job]:
 def _find_names(pattern: str) -> Tuple[Path, List[str]]:
     """A folder and paths relative to it."""
     path = Path(pattern)
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, find_files(path, EXTENSIONS + VIDEO_EXTENSIONS)
-    if path.exists():
+    if os.path.exists(path):
         return path.parent, [path.name]
     if not glob.has_magic(pattern):
         raise DataError(f"--input {pattern}: there is no such file or folder")
@@ -114,20 +119,41 @@ def _find_names(pattern: str) -> Tuple[Path, List[str]]:
             break
         fixed.append(part)
     root = Path(*fixed)
-    found = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
-    return root, [file.relative_to(root).as_posix() for file in found if file.is_file()]
+    # Of one file that links lead to by several ways, the shortest.
+    found: Dict[Path, Path] = {}
+    for file in sorted(map(Path, glob.glob(pattern, recursive=True)), key=lambda file: (len(file.parts), file)):
+        if file.is_file():
+            found.setdefault(file.resolve(), file)
+    return root, sorted(file.relative_to(root).as_posix() for file in found.values())
 
 
-def _refuse_to_overwrite_originals(jobs: List[Job], output: Path) -> None:
-    originals = {job.source.resolve() for job in jobs}
+def folders_of(settings: TranslateSettings) -> List[str]:
+    """The sub-folders of OUTPUT that a picture's views go to, in the order in which they are written: the translation last."""
+    return [*([HEATMAP] if settings.heatmap else []), *([SIDE_BY_SIDE] if settings.side_by_side else []), ""]
+
+
+def refuse_collisions(jobs: List[Job], settings: TranslateSettings) -> None:
+    """Raise ConfigError where a file would be written over an original, or two over each other."""
+    taken = {job.source.resolve(): "an original" for job in jobs}
     for job in jobs:
-        if (output / job.target).resolve() in originals:
-            raise ConfigError(f"--output {output}: {job.target} there is an original; name another folder, or another --format")
+        for folder in folders_of(settings):
+            file = (Path(settings.output) / folder / job.target).resolve()
+            if file in taken:
+                raise ConfigError(
+                    f"--output {settings.output}: {file} would be made of {job.source}, and is {taken[file]}; "
+                    "name another folder, or rename the file"
+                )
+            taken[file] = f"made of {job.source} too"
 
 
-def _first_written_last(target: str, face: bool) -> str:
-    """The file whose presence says that all of a picture was written."""
-    return _of_face(target, 1) if face else target
+def is_done(job: Job, settings: TranslateSettings) -> bool:
+    """Whether all that is to be written of a file is there. Of several faces the first is written last."""
+    target = _of_face(job.target, 1) if settings.face else job.target
+    return not any(_is_wanted(settings, folder, target) for folder in folders_of(settings))
+
+
+def _is_wanted(settings: TranslateSettings, folder: str, target: str) -> bool:
+    return settings.overwrite or not os.path.exists(Path(settings.output) / folder / target)
 
 
 def _of_face(target: str, number: int) -> str:
@@ -139,31 +165,36 @@ def _of_face(target: str, number: int) -> str:
 
 
 class Translator:
-    """Reads ahead, translates, and writes behind, so that the processor waits for no file.
+    """Reads ahead, translates, and writes behind, so that the processor waits for no file. Runs once."""
 
-    Args:
-        output: folder of the translations.
-    """
-
-    def __init__(self, predictor: Predictor, settings: TranslateSettings, output: Path) -> None:
-        self.predictor, self.settings, self.output = predictor, settings, output
-        self.size = settings.size if not settings.size.isdigit() else int(settings.size)
-        self.skipped = 0
+    def __init__(self, predictor: Predictor, settings: TranslateSettings, jobs: List[Job]) -> None:
+        self.predictor, self.settings, self.jobs = predictor, settings, jobs
+        self.output, self.folders, self.size = Path(settings.output), folders_of(settings), parse_size(settings.size)
+        self.skipped: List[Path] = []
         self.waiting: Deque[Future] = deque()
+        self.writers = ThreadPoolExecutor(WRITERS)
+        self.progress = Progress(predictor.facts.direction, len(jobs), "files")
 
-    def run(self, jobs: List[Job]) -> None:
-        """Translate all; what cannot be is said in a line of its own, and counted in `skipped`."""
-        readings = read_ahead(lambda index: _read(jobs[index]), 0, len(jobs) - 1, READERS)
-        with ThreadPoolExecutor(WRITERS) as self.writers, Progress(self.predictor.facts.direction, len(jobs), "files") as progress:
-            with contextlib.closing(readings):
-                for job, reading in zip(jobs, readings):
-                    try:
-                        self._translate(job, reading)
-                    except DataError as error:
-                        self.skipped += 1
-                        progress.say(f"skipped: {error}")
-                    progress.update()
+    def run(self) -> int:
+        """Translate all; what cannot be is said in a line of its own. Returns how many those are."""
+        readings = read_ahead(lambda index: _read(self.jobs[index]), 0, len(self.jobs) - 1, READERS)
+        with self.writers, self.progress, contextlib.closing(readings):
+            for job, reading in zip(self.jobs, readings):
+                with self._skipping(job):
+                    self._translate(job, reading)
+                self.progress.update()
             self._wait(0)
+        return len(self.skipped)
+
+    @contextlib.contextmanager
+    def _skipping(self, job: Job) -> Iterator[None]:
+        """Within it, what is wrong with this file alone becomes a line."""
+        try:
+            yield
+        except DataError as error:
+            self.skipped.append(job.source)
+            named = "" if str(job.source) in str(error) else f"{job.source}: "
+            self.progress.say(f"skipped: {named}{error}")
 
     def _translate(self, job: Job, reading: Union[None, Picture, DataError]) -> None:
         if isinstance(reading, DataError):
@@ -173,27 +204,29 @@ class Translator:
         elif self.settings.face:
             self._translate_faces(job, reading)
         else:
-            self._write(job.target, self.views(reading))
+            self._write(job, self.views(reading))
 
     def _translate_faces(self, job: Job, picture: Picture) -> None:
         crops = faces.face_crops(picture.image)
         if not crops:
             raise DataError(f"{job.source}: no face was found")
-        # The first face is written last: its file says that all are there.
         for number, crop in reversed(list(enumerate(crops, 1))):
-            self._write(_of_face(job.target, number), self.views(Picture(crop)))
+            self._write(job._replace(target=_of_face(job.target, number)), self.views(Picture(crop)))
             self._wait(0)
 
     def _translate_video(self, job: Job) -> None:
+        wanted = [folder for folder in self.folders if _is_wanted(self.settings, folder, job.target)]
+        video = VideoReader(job.source)
         with contextlib.ExitStack() as stack:
-            video = VideoReader(job.source)
-            writers: Dict[str, VideoWriter] = {}
+            # Opened first, the translation itself is finished last.
+            writers = {
+                folder: stack.enter_context(VideoWriter(self.output / folder / job.target, video.fps, sound_from=job.source))
+                for folder in reversed(wanted)
+            }
             for frame in track(video, job.source.name, video.count, "frames"):
-                for folder, view in self.views(Picture(frame)).items():
-                    if folder not in writers:
-                        target = self.output / folder / job.target
-                        writers[folder] = stack.enter_context(VideoWriter(target, video.fps, sound_from=job.source))
-                    writers[folder].write(to_colour(view))
+                views = self.views(Picture(frame))
+                for folder, writer in writers.items():
+                    writer.write(to_colour(views[folder]))
 
     def views(self, picture: Picture) -> Views:
         """What is written of one picture."""
@@ -203,21 +236,23 @@ class Translator:
         views: Views = {}
         if self.settings.heatmap:
             views[HEATMAP] = (original // 2) + (to_heat_map(heatmap, width, height) // 2)
-        if self.settings.side_by_side:
-            views[SIDE_BY_SIDE] = np.concatenate([original, translated], axis=1)
         if self.settings.keep_grey and _is_grey(picture.image):
             translated = translated.mean(2, keepdims=True).round().astype(np.uint8)
+        if self.settings.side_by_side:
+            views[SIDE_BY_SIDE] = np.concatenate([original, to_colour(translated)], axis=1)
         if picture.alpha is not None:
             translated = np.dstack([to_colour(translated), resize(picture.alpha[:, :, None], width, height)])
         return {**views, "": translated}
 
-    def _write(self, target: str, views: Views) -> None:
+    def _write(self, job: Job, views: Views) -> None:
         self._wait(MOST_WAITING)
-        self.waiting.append(self.writers.submit(self._write_now, target, views))
+        self.waiting.append(self.writers.submit(self._write_now, job, views))
 
-    def _write_now(self, target: str, views: Views) -> None:
-        for folder, view in views.items():
-            write_image(self.output / folder / target, view, self.settings.quality)
+    def _write_now(self, job: Job, views: Views) -> None:
+        with self._skipping(job):
+            for folder in self.folders:
+                if _is_wanted(self.settings, folder, job.target):
+                    _write_file(self.output / folder / job.target, views[folder], self.settings.quality)
 
     def _wait(self, most: int) -> None:
         """Until at most so many pictures are still to be written. Raises OSError where one cannot be."""
@@ -233,6 +268,16 @@ def _read(job: Job) -> Union[None, Picture, DataError]:
         return read_picture(job.source, MOST_PIXELS)
     except DataError as error:
         return error
+
+
+def _write_file(file: Path, view: np.ndarray, quality: int) -> None:
+    """Raises DataError where the format or the length of the name forbids it, else OSError."""
+    try:
+        write_image(file, view, quality)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise DataError(f"{file}: the name is too long; rename the original") from error
 
 
 def _is_grey(image: np.ndarray) -> bool:

@@ -131,6 +131,7 @@ class VideoWriter:
         self.sound_from = None if sound_from is None else Path(sound_from)
         self.ffmpeg = find_ffmpeg()
         self._sink: Union[_FFmpegSink, _OpenCVSink, None] = None
+        self._written = 0
 
     def __enter__(self) -> VideoWriter:
         self.target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +148,7 @@ class VideoWriter:
         if frame.shape != self._shape:
             raise ValueError(f"a frame of shape {frame.shape} in a video of {self._shape}")
         self._sink.write(frame)
+        self._written += 1
 
     def _open(self, width: int, height: int) -> Union[_FFmpegSink, _OpenCVSink]:
         pictures = self._folder / "pictures.mp4"
@@ -171,7 +173,17 @@ class VideoWriter:
         result = self._folder / "pictures.mp4"
         if self.ffmpeg and self.sound_from:
             result = self._with_sound(result)
+        self._refuse_cut(result)
         os.replace(result, self.target)
+
+    def _refuse_cut(self, result: Path) -> None:
+        """Raise DataError where frames are missing: for ffmpeg and OpenCV a full disk is no failure."""
+        try:
+            count = VideoReader(result).count
+        except DataError:
+            count = 0
+        if count != self._written:
+            raise DataError(f"{self.target}: only {count} of {self._written} frames could be written; make room on the disk")
 
     def _with_sound(self, pictures: Path) -> Path:
         """The file with pictures and sound; where the sound cannot be read, that of the pictures alone, and a line on stdout."""

@@ -7,8 +7,10 @@ import ctypes
 import functools
 import io
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 from typing import Iterator
@@ -112,6 +114,8 @@ def _import_paddle_quietly() -> None:
         import paddle
 
         paddle.disable_signal_handler()  # they print a C++ traceback at SIGTERM
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # ours, which has gone with them
     for line in said.getvalue().splitlines():
         if line.strip() and not any(expected in line for expected in EXPECTED_AT_IMPORT):
             print(line, file=sys.stderr)

@@ -172,14 +172,76 @@ def test_what_is_there_is_left_unless_overwrite(checkpoint, tmp_path, capsys):
 
 
 def test_originals_are_never_overwritten(checkpoint, tmp_path, capsys):
-    write_image(tmp_path / "in" / "a.png", picture())
-    before = (tmp_path / "in" / "a.png").read_bytes()
-    assert translate(checkpoint, tmp_path / "in", tmp_path / "in", "--overwrite") == 2
-    assert "a.png there is an original" in capsys.readouterr().err
+    for name in ("in/a.png", "in/b.jpg", "in/deep/a.png", "in/side_by_side/a.png"):
+        write_image(tmp_path / name, picture())
+    before = {name: (tmp_path / "in" / name).read_bytes() for name in below(tmp_path / "in")}
     (tmp_path / "link").symlink_to(tmp_path / "in")
-    assert translate(checkpoint, tmp_path / "in", tmp_path / "link", "--overwrite") == 2
-    assert translate(checkpoint, tmp_path / "in", tmp_path / "in", "--format", "jpg", "--side_by_side") == 0
-    assert (tmp_path / "in" / "a.png").read_bytes() == before
+    for source, output in (("in", "in"), ("in", "link"), ("in/*.jpg", "in"), ("in/a.png", "in"), ("link", "in")):
+        assert translate(checkpoint, tmp_path / source, tmp_path / output, "--overwrite") == 2
+        assert "is the folder of the originals: name another one" in capsys.readouterr().err
+    # A folder of the input has the name of a view's.
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--side_by_side") == 2
+    assert "in/side_by_side/a.png, and is made of" in capsys.readouterr().err
+    # The originals lie below the output.
+    assert translate(checkpoint, tmp_path / "in" / "deep", tmp_path, "--overwrite") == 0
+    assert read_image(tmp_path / "a.png").shape == (24, 24, 3)
+    assert {name: (tmp_path / "in" / name).read_bytes() for name in below(tmp_path / "in")} == before
+
+
+def test_views_that_are_missing_are_added(checkpoint, tmp_path):
+    write_image(tmp_path / "in" / "a.png", picture())
+    film(tmp_path / "in" / "film.mp4")
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out") == 0
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--heatmap") == 0
+    assert below(tmp_path / "out") == {"a.png", "film.mp4", "heatmap/a.png", "heatmap/film.mp4"}
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+
+
+def test_what_cannot_be_written_is_skipped(checkpoint, tmp_path, capsys):
+    write_image(tmp_path / "in" / "a.png", picture())
+    write_image(tmp_path / "in" / "wide.png", np.zeros((1, 17_000, 3), np.uint8))
+    write_image(tmp_path / "in" / f"{'n' * 251}.png", picture())
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out", "--size", "keep", "--format", "webp") == 1
+    err = capsys.readouterr().err
+    assert "the format has no room for 17000x1 pixels" in err and "the name is too long" in err and err.count("skipped: ") == 2
+    assert below(tmp_path / "out") == {"a.webp"}
+    assert translate(checkpoint, tmp_path / "in" / "wide.png", tmp_path / "out", "--size", "9999") == 1
+    assert "wide.png: --size 9999: its translation would have" in capsys.readouterr().err
+
+
+def test_headers_that_pillow_stumbles_over(checkpoint, tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        write_image(tmp_path / "in" / f"{name}.png", picture())
+
+    def stumble(path):
+        raise TypeError("Missing dimensions")
+
+    monkeypatch.setattr(PIL.Image, "open", stumble)
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out") == 0
+    with open(tmp_path / "in" / "huge.png", "wb") as file:
+        file.truncate(2**30)
+    assert translate(checkpoint, tmp_path / "in", tmp_path / "out") == 1
+    assert "huge.png: 1,073,741,824 bytes are too many for a picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_with_a_line_and_leaves_no_half_file(checkpoint, tmp_path, number):
+    film(tmp_path / "in" / "film.mp4", frames=200)
+    arguments = ["--phase", "translate", "--checkpoint", str(checkpoint), "--input", str(tmp_path / "in")]
+    arguments += ["--output", str(tmp_path / "out"), "--engine", "network"]
+    process = subprocess.Popen(
+        command(arguments, SLOW_ENGINE), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not below(tmp_path / "out") and not list(tmp_path.glob("out/.*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1] == "error: stopped; the same command goes on"
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_output_folder_inside_the_input_is_not_translated_again(checkpoint, tmp_path):
@@ -237,6 +299,9 @@ def test_nothing_to_translate(checkpoint, tmp_path, capsys, flags, words):
     (["--ch", "4"], "--ch is not a flag of --phase translate"),
     (["--size", "big"], "--size big: use model, keep, or the pixels of the shorter side"),
     (["--size", "0"], "--size 0: use model, keep"),
+    (["--size", "9" * 5000], "use model, keep"),
+    (["--size", "\u00b2"], "use model, keep"),
+    (["more"], "unknown argument more: put a pattern or a name with spaces in quotes (python main.py --phase translate --help"),
     (["--quality", "0"], "--quality 0: use 1 or more"),
     (["--direction", "AtoB"], "--direction"),
 ])  # fmt: skip
