@@ -37,7 +37,7 @@ demo: setup
 	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 
 test: setup .venv/deploy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: setup
 	$(BIN)/ruff format --check .

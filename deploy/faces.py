@@ -118,8 +118,7 @@ def _is_inside(box: Box, height: int, width: int) -> bool:
 
 
 def detector() -> cv2.CascadeClassifier:
-    """The cascade. Raises ConfigError where this OpenCV has none."""
-    """A new one each time: two threads cannot share one."""
+    """The cascade, a new one each time: two threads cannot share one. Raises ConfigError where this OpenCV has none."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise ConfigError('--face: OpenCV 5 has no face detector, OpenCV 4 has one: pip install "opencv-python-headless<5"')
     return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / CASCADE))

@@ -225,7 +225,7 @@ def load(path: Path, method: Optional[str] = None, parts: Optional[Sequence[str]
     """
     meta = read_meta(path)
     if method is not None and meta["method"] != method:
-        raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}")
+        raise ConfigError(f"--method {method}: {path} was made by --method {meta['method']}; name that one, or another checkpoint")
     files, has = FILES_OF_FORMAT[meta["format_version"]], parts_of(meta)
     parts = sorted({*PARTS, *has}) if parts is None else parts
     missing = sorted(set(parts) - set(has))

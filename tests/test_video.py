@@ -263,3 +263,15 @@ print((copy(200) - before) / 1024)
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(video.__file__).parents[1])
     assert float(done.stdout) < 50, done.stderr  # 200 frames are 176 MiB
+
+
+def test_a_video_that_a_full_disk_has_cut_is_not_kept(tmp_path, monkeypatch):
+    """ffmpeg and OpenCV end well then: a frame less stands for what did not fit."""
+    with (
+        pytest.raises(DataError, match="only 11 of 12 frames could be written; make room"),
+        VideoWriter(tmp_path / "a.mp4", NTSC) as out,
+    ):
+        for frame in frames(12):
+            out.write(frame)
+        monkeypatch.setattr(video.VideoReader, "__init__", lambda self, path: setattr(self, "count", 11))
+    assert list(tmp_path.iterdir()) == []

@@ -87,6 +87,8 @@ def run(arguments: Optional[Sequence[str]]) -> None:
     parser.add_argument("--output", required=True, type=Path, help="the .safetensors file (U-GAT-IT) or the folder to write")
     options = parser.parse_args(arguments)
     networks, output = their_networks(options.checkpoint), options.output
+    if output.exists():
+        raise ConfigError(f"--output {output}: this is there already; name a new file or folder")
     is_ugatit = any(name.startswith("gen") for name in networks)
     if is_ugatit != (output.suffix == ".safetensors"):
         wanted = "a file whose name ends in .safetensors" if is_ugatit else "a folder, for one file a network"

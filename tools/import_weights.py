@@ -78,7 +78,14 @@ def _read_states(path: Path) -> Tuple[Dict[str, Arrays], bool]:
             start = file.read(len(pytorch.LEGACY_START))
         if start[8:9] == b"{":  # behind the length of its header
             return _by_network(load_file(path)), True
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:  # the last two of types NumPy lacks
         raise WeightsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if start[:2] == b"PK" or start == pytorch.LEGACY_START:
         return pytorch.read_states(path), True
