@@ -368,3 +368,30 @@ def test_imported_weights_are_no_run_to_resume(tmp_path, capsys):
     assert main.main(flags(tmp_path, "--method", "cyclegan", "--resume")) == 1
     said = capsys.readouterr().err
     assert f"{folder} has no discriminators and no optimizer" in said and f"--init_from {folder}" in said
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_from_the_authors_file_to_onnx(name, tmp_path, capsys):
+    """Imported, exported, and run by ONNX Runtime alone: the authors' outputs."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    folder = imported(tmp_path, GOLDEN / FILES[name], *(["--no_dropout"] if name == "pix2pix" else []))
+    is_ugatit = name.startswith("ugatit")
+    flags = ["--checkpoint", str(folder), "--output", str(tmp_path / "onnx"), *(["--with_heatmap"] * is_ugatit)]
+    assert main.main(["--phase", "export", *flags]) == 0
+    archive = Archive(GOLDEN / f"{name}.npz")
+    images = archive.arrays["A"][0].astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "A2B.onnx", providers=["CPUExecutionProvider"])
+    if name == "pix2pix":
+        # The figures have the statistics of a batch of two, exported files those of each image: so one by one, as in training.
+        method = method_in(folder)
+        method.set_training(True)
+        for image in images:
+            expected = method.networks["G"](paddle.to_tensor(image[None])).numpy()
+            assert np.abs(session.run(None, {"image": image[None]})[0] - expected).max() <= TOLERANCE * np.abs(expected).max()
+        return
+    expected = archive.below("forward/genA2B/" if is_ugatit else "forward/G_A")
+    outputs = dict(zip((output.name for output in session.get_outputs()), session.run(None, {"image": images})))
+    pairs = {"translation": expected["image" if is_ugatit else ""], **({"heatmap": expected["heatmap"]} if is_ugatit else {})}
+    for output, figure in pairs.items():
+        assert np.abs(outputs[output] - figure).max() <= TOLERANCE * np.abs(figure).max(), output
