@@ -32,12 +32,12 @@ from layers import (
 )
 from networks import CAM, CycleGANBlock, CycleGANGenerator, ResnetAdaLINBlock, ResnetBlock, ResnetGenerator, UnetGenerator
 
-# What ONNX Runtime 1.17 and OpenVINO 2024.0 read.
+# What the oldest ONNX Runtime and OpenVINO of requirements-deploy.txt read.
 OPSET, IR_VERSION = 17, 8
 # Of protobuf, without room for names and shapes.
 MOST_BYTES = 2**31 - 2**22
 # With fewer channels the steps around Winograd's products take longer than the products saved.
-WINOGRAD_CHANNELS = 64
+WINOGRAD_CHANNELS = 128
 
 
 class Graph:
@@ -205,9 +205,8 @@ def _winograd_conv2d(graph: Graph, layer: Conv2D, x: str) -> str:
     # Where a side is no multiple of 4, the last tiles reach up to 3 pixels beyond the map.
     tiles = graph.add("Conv", maps, cut, kernel_shape=[6, 6], strides=[4, 4], pads=[0, 0, 3, 3])
     tiles_of_sides = graph.add("Shape", tiles, start=2, end=4)
-    by_channel = graph.add(
-        "Concat", graph.constant([-1, channels, points]), graph.add("ReduceProd", tiles_of_sides, axes=[0]), axis=0
-    )
+    all_tiles = graph.add("ReduceProd", tiles_of_sides, axes=[0])
+    by_channel = graph.add("Concat", graph.constant([-1, channels, points]), all_tiles, axis=0)
     tiles = graph.add("Transpose", graph.add("Reshape", tiles, by_channel), perm=[0, 2, 1, 3])
 
     products = graph.add("Transpose", graph.add("MatMul", kernel, tiles), perm=[0, 2, 1, 3])
@@ -241,9 +240,12 @@ def _linear(graph: Graph, layer: Linear, x: str) -> str:
 
 
 def _instance_norm(graph: Graph, layer: InstanceNorm2D, x: str) -> str:
-    channels = graph.channels
-    ones, zeros = (graph.constant([number] * channels, f"{name}_{channels}") for name, number in (("ones", 1), ("zeros", 0)))
-    return graph.add("InstanceNormalization", x, ones, zeros, epsilon=1e-5)
+    return graph.add("InstanceNormalization", x, *_ones_and_zeros(graph, graph.channels), epsilon=1e-5)
+
+
+def _ones_and_zeros(graph: Graph, count: int) -> List[str]:
+    """The scale and the shift of a normalization that has none."""
+    return [graph.constant([number] * count, f"{name}_{count}") for name, number in (("ones", 1), ("zeros", 0))]
 
 
 def _batch_norm(graph: Graph, layer: BatchNorm2D, x: str) -> str:
@@ -261,9 +263,7 @@ def _group_norm(graph: Graph, layer: GroupNorm, x: str) -> str:
     if layer.groups == channels:
         return graph.add("InstanceNormalization", x, *_weights(graph, layer), epsilon=layer.eps)
     groups = graph.add("Reshape", x, graph.constant([0, layer.groups, -1]))
-    names = (("ones", 1), ("zeros", 0))
-    ones, zeros = (graph.constant([number] * layer.groups, f"{name}_{layer.groups}") for name, number in names)
-    groups = graph.add("InstanceNormalization", groups, ones, zeros, epsilon=layer.eps)
+    groups = graph.add("InstanceNormalization", groups, *_ones_and_zeros(graph, layer.groups), epsilon=layer.eps)
     x = graph.add("Reshape", groups, graph.add("Shape", x))
     scale, shift = (graph.weight(name, getattr(layer, name).reshape([-1, 1, 1])) for name in ("weight", "bias"))
     return graph.add("Add", graph.add("Mul", x, scale), shift)
