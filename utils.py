@@ -9,7 +9,7 @@ import warnings
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, NamedTuple, Optional, Sequence, Union
+from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -30,7 +30,14 @@ EXIF_ORIENTATION = 0x0112
 
 
 def write_bytes(path: Union[str, Path], content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename, so a reader never sees half a file. Makes the folder.
+    """Write a file as `replacing` does. Raises OSError as that does."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Union[str, Path]) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends, so a reader never sees half a file. Makes the folder.
 
     Raises:
         OSError: it cannot be written; its `filename` is `path`. What was there before stays.
@@ -40,7 +47,7 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
     temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}-{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)  # a full disk comes without a name, and the temporary one says nothing to a user

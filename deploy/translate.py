@@ -16,7 +16,7 @@ import numpy as np
 from dataset import EXTENSIONS, find_files, read_ahead
 from deploy import faces
 from deploy.predictor import Predictor
-from deploy.settings import TranslateSettings, parse_size
+from deploy.settings import TranslateSettings
 from deploy.video import EXTENSIONS as VIDEO_EXTENSIONS
 from deploy.video import VideoReader, VideoWriter
 from engine.progress import Progress, track
@@ -169,7 +169,7 @@ class Translator:
 
     def __init__(self, predictor: Predictor, settings: TranslateSettings, jobs: List[Job]) -> None:
         self.predictor, self.settings, self.jobs = predictor, settings, jobs
-        self.output, self.folders, self.size = Path(settings.output), folders_of(settings), parse_size(settings.size)
+        self.output, self.folders = Path(settings.output), folders_of(settings)
         self.skipped: List[Path] = []
         self.waiting: Deque[Future] = deque()
         self.writers = ThreadPoolExecutor(WRITERS)
@@ -230,7 +230,7 @@ class Translator:
 
     def views(self, picture: Picture) -> Views:
         """What is written of one picture."""
-        translated, heatmap = self.predictor.translate(picture.image, self.size)
+        translated, heatmap = self.predictor.translate(picture.image, self.settings.size)
         height, width = translated.shape[:2]
         original = resize(picture.image, width, height)
         views: Views = {}

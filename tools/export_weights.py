@@ -10,7 +10,6 @@ latest_net_G_A.safetensors. The generators are the averaged ones where there are
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
@@ -22,6 +21,7 @@ from command_line import OneLineParser, exit_code_of
 from engine.run import open_networks
 from errors import ConfigError, WeightsError
 from tools.authors_names import Arrays, their_state
+from utils import replacing
 
 # What their networks can be, by our settings.
 THEIRS: Mapping[str, Sequence[Any]] = {
@@ -57,19 +57,15 @@ def their_networks(path: Path) -> Dict[str, Arrays]:
 
 
 def write_safetensors(path: Path, arrays: Arrays) -> None:
-    """Write to a temporary name, then rename. Raises WeightsError."""
-    temporary = path.with_name(f".{path.name}.part")
+    """Write one file. Raises WeightsError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(arrays, temporary, {"format": "pt"})
-        temporary.chmod(mode)  # safetensors makes files that only their owner can read
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(arrays, temporary, {"format": "pt"})
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"--output: {path} cannot be written ({getattr(error, 'strerror', None) or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f"{path}: {len(arrays)} arrays")
 
 
