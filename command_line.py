@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequ
 
 from config import CONFIGS, METHODS, Config, to_saved
 from errors import ConfigError, UserError
+from version import __version__
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -75,6 +76,7 @@ def parse_fields(
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
+    parser.add_argument("--version", action="version", version=f"ugatit-paddle {__version__}")
     groups: Dict[str, Any] = {}
     types = get_type_hints(settings)
     for item in dataclasses.fields(settings):

@@ -22,7 +22,10 @@ from engine.signals import signals_stop
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # the installed command imports this module
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     debug = any(argument in ("--debug", "--debug=true") for argument in arguments)
     deploys = any(argument.split("=")[-1] in DEPLOY_PHASES for argument in arguments)
     see = "--input and --output" if deploys else "--result_dir and --data_root"

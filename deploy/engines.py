@@ -20,7 +20,7 @@ from errors import ConfigError, WeightsError
 if TYPE_CHECKING:
     from paddle import nn
 
-INSTALL = "pip install -r requirements-deploy.txt"
+INSTALL = "pip install onnx onnxruntime openvino"
 # The fastest first (docs/deploy.md).
 FOR_NETWORKS = ("onnxruntime", "openvino", "network", "paddle")
 # Those that compute in half precision.

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping, Optional
 
 from errors import WeightsError
+from version import __version__
 
 # Names of the input and the outputs of exported models.
 IMAGE, TRANSLATION, HEATMAP = "image", "translation", "heatmap"
-PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class ModelFacts:
 
 def to_metadata(facts: ModelFacts) -> Dict[str, str]:
     """The facts as texts, each as JSON writes it but words without quotes, with the range of values and the project's version."""
-    values = {**dataclasses.asdict(facts), "value_range": "-1 to 1", "project_version": project_version()}
+    values = {**dataclasses.asdict(facts), "value_range": "-1 to 1", "project_version": __version__}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
@@ -50,8 +49,3 @@ def from_metadata(metadata: Mapping[str, str], file: Path) -> ModelFacts:
         raise WeightsError(
             f"{file}: its metadata does not say what the model takes; give a file that --phase export wrote"
         ) from error
-
-
-def project_version() -> str:
-    """The version in pyproject.toml."""
-    return re.search(r'^version = "(.+)"$', PROJECT.read_text(encoding="utf-8"), re.MULTILINE)[1]

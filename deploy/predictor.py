@@ -21,6 +21,7 @@ from deploy.exported import is_exported, open_exported
 from deploy.facts import ModelFacts
 from deploy.settings import KEEP, MODEL, parse_size
 from deploy.sizes import translate_at_own_size
+from engine.checkpoint import shipped
 from engine.cpu import configure_cpu
 from errors import CheckpointError, ConfigError, DataError
 from utils import resize, to_colour, to_image, to_network
@@ -75,7 +76,7 @@ class Predictor:
             CheckpointError, WeightsError: there is no model, or it is damaged.
             ConfigError: it has not this direction or these weights, or the engine or the device is not there.
         """
-        path = Path(path)
+        path = shipped(Path(path))
         if not path.exists() and path.name not in ("latest", "best"):  # names of checkpoints, not of files
             raise CheckpointError(f"--checkpoint {path}: there is no such file or folder")
         if is_exported(path):

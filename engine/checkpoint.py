@@ -41,6 +41,8 @@ FILES_OF_FORMAT = {
     2: {part: f"{part}.safetensors" for part in (*PARTS, AVERAGED)},
 }
 ANOTHER = "use another checkpoint of the run"
+# Checkpoints that come with the project.
+SHIPPED = Path(__file__).parents[1] / "weights"
 Arrays = Dict[str, np.ndarray]
 
 
@@ -160,15 +162,22 @@ def newest_iteration(checkpoints: Path) -> int:
     return found[-1][0] if found else 0
 
 
+def shipped(path: Path) -> Path:
+    """`path`; where it names weights/NAME and there is no such folder, NAME among the checkpoints that come with the project."""
+    ours = SHIPPED / path.name
+    return ours if path.parent.name == SHIPPED.name and not path.exists() and ours.is_dir() else path
+
+
 def find_checkpoint(path: Path, flag: str = "--checkpoint") -> Path:
     """The checkpoint folder that `path`, given with `flag`, names; what is wrong with newer ones is said on stderr.
 
     That is the folder itself, or the newest checkpoint in the folder of a run or in its `checkpoints`. There, `latest` and `best`
-    name the newest of all and the one that --keep_best kept.
+    name the newest of all and the one that --keep_best kept. weights/NAME is found from any folder (`shipped`).
 
     Raises:
         CheckpointError: there is none, or none can be read.
     """
+    path = shipped(path)
     if (path / META).is_file():
         return path
     by_name = path.name in ("latest", "best") and not path.is_dir()

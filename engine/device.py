@@ -21,7 +21,8 @@ def choose_device(name: str, benchmark: bool) -> str:
     has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
     if name in ("gpu", "cuda") and not has_gpu:
         raise ConfigError(
-            f"--device {name}: this installation of Paddle sees no GPU; use --device cpu, or install requirements-gpu.txt"
+            f"--device {name}: this installation of Paddle sees no GPU; use --device cpu, "
+            "or install paddlepaddle-gpu (requirements-gpu.txt)"
         )
     chosen = "gpu" if has_gpu and name != "cpu" else "cpu"
     paddle.set_device(chosen)

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +148,16 @@ def test_a_value_that_is_not_finite_is_not_saved(tmp_path):
     with pytest.raises(TrainingError, match="w is not finite at iteration 2"):
         folder.save(toy(2, float("inf")))
     assert load(tmp_path / "step_0000001").meta["iteration"] == 1
+
+
+def test_checkpoints_of_the_project_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.checkpoint.SHIPPED", tmp_path / "project" / "weights")
+    (tmp_path / "project" / "weights" / "ours").mkdir(parents=True)
+    (tmp_path / "project" / "weights" / "ours" / "meta.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(Path("weights/ours")) == tmp_path / "project" / "weights" / "ours"
+    with pytest.raises(CheckpointError, match="--checkpoint: weights/theirs is not a checkpoint folder"):
+        find_checkpoint(Path("weights/theirs"))
+    (tmp_path / "weights" / "ours").mkdir(parents=True)  # the user's own goes first
+    with pytest.raises(CheckpointError, match="weights/ours"):
+        find_checkpoint(Path("weights/ours"))

@@ -17,6 +17,7 @@ from command_line import examples, parse_arguments
 from config import CONFIGS
 from tests.helpers import ROOT, TINY, draw_dataset, flags, newest, run_folder
 from utils import write_image
+from version import __version__
 
 # The authors' flags and defaults (main.py of their PyTorch code), but --device.
 AUTHORS = {
@@ -275,3 +276,8 @@ def test_image_names_with_any_letters(tmp_path):
     assert main.main(flags(tmp_path, *TEST)) == 0
     test = run_folder(tmp_path) / "test" / "A2B"
     assert (test / "自拍 照片.png").exists() and (test / "下级" / "图.png").exists()
+
+
+def test_the_version_is_printed():
+    result = subprocess.run([sys.executable, "main.py", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"ugatit-paddle {__version__}\n")

@@ -13,10 +13,11 @@ import engine.cpu
 from deploy import engines, exported
 from deploy.engines import FOR_NETWORKS, OnnxRuntimeEngine, OpenVinoEngine, PaddleEngine, choose_engine, engine_of
 from deploy.exported import is_exported, open_exported
-from deploy.facts import ModelFacts, from_metadata, project_version, to_metadata
+from deploy.facts import ModelFacts, from_metadata, to_metadata
 from errors import ConfigError, WeightsError
 from tests.generators import batches, build, has_heatmap, largest_difference, translated
 from tests.helpers import ROOT
+from version import __version__
 
 FACTS = ModelFacts("ugatit", "tiny", 7, "A2B", 16, 3, 4, None, True)
 
@@ -106,7 +107,7 @@ def test_auto_leaves_very_large_networks_as_they_are(monkeypatch):
 
 
 @pytest.mark.parametrize("name, able, amp, words", [
-    ("onnxruntime", FOR_NETWORKS, None, "--engine onnxruntime needs the packages onnxruntime and onnx: pip install -r req"),
+    ("onnxruntime", FOR_NETWORKS, None, "--engine onnxruntime needs the packages onnxruntime and onnx: pip install onnx "),
     ("openvino", exported.FOR_ONNX, None, "--engine openvino needs the packages openvino and onnx: pip"),
     ("auto", exported.FOR_ONNX, None, "--engine onnxruntime needs"),
     ("auto", exported.FOR_ONNX, "bf16", "--engine openvino needs"),
@@ -222,7 +223,7 @@ def test_facts_survive_metadata(tmp_path):
     for facts in (FACTS, ModelFacts("pix2pix", "12", 0, "B2A", 256, 1, 256, 256, False)):
         metadata = to_metadata(facts)
         assert all(isinstance(text, str) for text in metadata.values())
-        assert metadata["project_version"] == project_version() and metadata["value_range"] == "-1 to 1"
+        assert metadata["project_version"] == __version__ and metadata["value_range"] == "-1 to 1"
         assert from_metadata(metadata, tmp_path) == facts
 
 

@@ -13,9 +13,9 @@ import main
 from deploy import engines, export
 from deploy.engines import NetworkEngine
 from deploy.exported import open_exported
-from deploy.facts import project_version
 from deploy.predictor import Predictor
 from tests.helpers import ROOT, save_untrained
+from version import __version__
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -80,7 +80,7 @@ def test_metadata_and_heat_map(checkpoints, tmp_path):
         "side": "null",
         "has_heatmap": "true",
         "value_range": "-1 to 1",
-        "project_version": project_version(),
+        "project_version": __version__,
     }
     translated = Predictor.load(tmp_path).translate(np.zeros((24, 24, 3), np.uint8))
     assert translated.heatmap.shape == (6, 6)
@@ -189,7 +189,7 @@ def test_files_that_are_there_stay_unless_overwrite(checkpoints, tmp_path, capsy
 def test_without_the_packages_the_error_names_the_command(checkpoints, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     assert run(checkpoints["ugatit"], tmp_path / "out") == 2
-    assert "needs the packages onnx and onnxruntime: pip install -r requirements-deploy.txt" in capsys.readouterr().err
+    assert "needs the packages onnx and onnxruntime: pip install onnx onnxruntime openvino" in capsys.readouterr().err
     assert run(checkpoints["ugatit"], tmp_path / "out", "--format", "paddle") == 0
     assert names(tmp_path / "out") == PADDLE_FILES
     assert open_exported(tmp_path / "out")[0].name == "paddle"
