@@ -81,11 +81,11 @@ def read_recipe(path: Path, mode: str) -> Recipe:
     device = flags(5)
     return Recipe(
         name=value(2),
-        train=[*shlex.split(value(16)), *device, *flags(9)],
+        train=[*value(16).split(), *device, *flags(9)],
         iterations=int(iterations),
-        evaluate=[*shlex.split(value(24)), *device, *flags(25)],
-        export=shlex.split(value(30)),
-        translate=[*shlex.split(value(40)), *flags(41, 48)],
+        evaluate=[*value(24).split(), *device, *flags(25)],
+        export=value(30).split(),
+        translate=[*value(40).split(), *flags(41, 48)],
         run=value(11),
     )
 
@@ -94,7 +94,7 @@ def _of_mode(path: Path, text: str, mode: str) -> str:
     """`text`, or of MODE=VALUE|MODE=VALUE the value of `mode`."""
     if "=" not in text:
         return text
-    by_mode = dict(part.split("=", 1) for part in text.split("|"))
+    by_mode = dict(part.partition("=")[::2] for part in text.split("|"))
     if mode not in by_mode:
         raise ConfigError(f"{path} has no mode {mode!r}: use {' or '.join(by_mode)}")
     return by_mode[mode]
