@@ -59,7 +59,7 @@ def wait_for_all() -> None:
     """Return when every process has come here. There is no limit of time, while gloo's sums give up after 30 seconds."""
     if processes() == 1:
         return
-    store, name = paddle.base.core.create_or_get_global_tcp_store(), f"ugatit/{next(_waits)}"
+    store, name = paddle.base.core.create_or_get_global_tcp_store(), f"waits/{next(_waits)}"
     if store.add(f"{name}/arrived", 1) == processes():
         store.set(f"{name}/complete", b"1")
     store.wait(f"{name}/complete")
