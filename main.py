@@ -65,7 +65,8 @@ def train(config: Config, typed: List[str]) -> None:
 
     run = RunFolder(config.result_dir, config.dataset, config.method)
     checkpoint, iteration = None, run.newest_iteration()
-    if config.resume:
+    resumes = config.resume == "true" or (config.resume == "auto" and iteration > 0)
+    if resumes:
         checkpoint = run.newest_checkpoint(config.method)
         config, warnings = merge_for_resume(config, typed, checkpoint.meta["config"])
         for warning in warnings:
@@ -73,7 +74,7 @@ def train(config: Config, typed: List[str]) -> None:
     config.check_networks()
     if config.dry_run:
         return show(config)
-    if not config.resume:
+    if not resumes:
         run.refuse_if_used()
 
     provide_data(config)

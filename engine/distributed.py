@@ -6,9 +6,10 @@ each other is sums of arrays, over NCCL on GPUs and gloo on CPUs. The first proc
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from typing import List, Mapping, Sequence
+from typing import Iterator, List, Mapping, Sequence
 
 import numpy as np
 import paddle
@@ -51,18 +52,23 @@ def own_samples(batch_size: int) -> range:
 
 def start() -> None:
     """Meet the other processes, if there are any."""
-    if processes() > 1:
+    if processes() > 1 and not distributed.is_initialized():
         distributed.init_parallel_env()
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here. There is no limit of time, while gloo's sums give up after 30 seconds."""
+    """Return when every process has come here. This waits for 15 minutes, while a sum over gloo gives up after 30 seconds.
+
+    Raises:
+        TrainingError: another process has ended.
+    """
     if processes() == 1:
         return
     store, name = paddle.base.core.create_or_get_global_tcp_store(), f"waits/{next(_waits)}"
-    if store.add(f"{name}/arrived", 1) == processes():
-        store.set(f"{name}/complete", b"1")
-    store.wait(f"{name}/complete")
+    with _others_answer():
+        if store.add(f"{name}/arrived", 1) == processes():
+            store.set(f"{name}/complete", b"1")
+        store.wait(f"{name}/complete")
 
 
 def sum_of(array: np.ndarray) -> np.ndarray:
@@ -85,7 +91,9 @@ def mean_of(values: Sequence[float]) -> List[float]:
 
 def largest(value: int) -> int:
     """The largest of all processes' values. Raises TrainingError as `sum_of`."""
-    return int(gathered({rank(): np.array([value])}, processes(), np.int64).max())
+    values = np.zeros(processes(), np.int64)
+    values[rank()] = value
+    return int(sum_of(values).max())
 
 
 def gathered(rows: Mapping[int, np.ndarray], count: int, kind: type = np.float32) -> np.ndarray:
@@ -124,15 +132,22 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
     """Give the tensors, in place, their values in the first process. Raises TrainingError as `sum_of`."""
     if processes() == 1:
         return
-    with paddle.no_grad():
+    with paddle.no_grad(), _others_answer():
         for tensor in tensors:
             distributed.broadcast(tensor, 0)
 
 
 def _add_up(tensor: Tensor) -> None:
-    try:
+    with _others_answer():
         distributed.all_reduce(tensor)
-    except RuntimeError as error:
+
+
+@contextlib.contextmanager
+def _others_answer() -> Iterator[None]:
+    """Within it, what Paddle says of a process that has gone becomes a TrainingError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise TrainingError(
             f"process {rank()}: another process has ended or answers no more ({reason}); the last checkpoint is untouched: see the "
