@@ -9,6 +9,7 @@ import paddle
 from paddle import Tensor
 
 from config import CycleGANConfig, default_blocks
+from engine import distributed
 from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import by_epochs
 from layers import init_weights
@@ -128,7 +129,10 @@ class CycleGAN(Method):
         if not self.config.pool_size:
             return fakes.detach()
         rng = np.random.default_rng([self.config.seed, self.iteration, sorted(self.pools).index(name)])
-        return paddle.to_tensor(self.pools[name].query(fakes.detach().numpy(), rng))
+        # Every process keeps the pool of all, so that it does not depend on their number.
+        own = distributed.own_samples(len(fakes))
+        every = distributed.gathered(dict(zip(own, fakes.detach().numpy())), distributed.processes() * len(fakes))
+        return paddle.to_tensor(self.pools[name].query(every, rng)[own.start : own.stop])
 
     def extra_state(self) -> Dict[str, np.ndarray]:
         """The images of both pools, in order."""

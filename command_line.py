@@ -94,6 +94,8 @@ def _argument(item: dataclasses.Field, type_hint: Any) -> Dict[str, Any]:
     described: Dict[str, Any] = dict(help=f"{item.metadata['help']} (default: {_shown(item.default)})".replace("%", "%%"))
     if item.metadata["choices"]:
         described.update(choices=item.metadata["choices"])
+        if item.metadata["bare"]:
+            described.update(nargs="?", const=item.metadata["bare"])
     elif type_hint is bool:
         described.update(type=_boolean, nargs="?", const=True, metavar="true|false")
     else:
@@ -170,7 +172,7 @@ def merge_for_resume(config: Config, typed: Sequence[str], saved: Dict[str, Any]
     Raises:
         ConfigError: a typed flag differs from the run and may not; every such field is named. Or --init_from was typed.
     """
-    if config.init_from:
+    if config.init_from and config.resume == "true":
         raise ConfigError("--init_from starts a new run and --resume goes on with one: leave one of them out")
     refusal = "--resume cannot change {}: leave these flags out, or start a new run with another --result_dir"
     saved, changed = _compared(config, typed, saved, "resume", refusal)

@@ -7,6 +7,7 @@ resume   "same": resuming a run with another value is refused; "free": it may ch
          (the learning-rate schedule changes); "command": it belongs to this command and is not saved with the run
 test     "same": test and evaluate take the checkpoint's value and refuse another; "free": they take the command's
 phases   the phases in which the flag may be given
+bare     the value of the flag where none follows it
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def setting(
     test: str = "same",
     phases: Sequence[str] = PHASES,
     choices: Optional[Sequence[str]] = None,
+    bare: Optional[str] = None,
     at_least: Optional[float] = None,
     above: Optional[float] = None,
     at_most: float = float("inf"),
@@ -64,6 +66,7 @@ def setting(
             test=test,
             phases=phases,
             choices=choices,
+            bare=bare,
             at_least=at_least,
             above=above,
             at_most=at_most,
@@ -101,7 +104,15 @@ class Config:
     )
     device: str = setting("auto", "auto takes a GPU where Paddle has one", "run", resume="free", test="free", choices=DEVICES)
     seed: int = setting(0, "seed of weights, data order, augmentation and noise", "run", test="free", at_least=0, at_most=2**31 - 1)
-    resume: bool = setting(False, "go on with the run from its newest valid checkpoint", "run", resume="command", phases=("train",))
+    resume: str = setting(
+        "false",
+        "go on with the run from its newest valid checkpoint; auto: where there is one, and else start",
+        "run",
+        resume="command",
+        phases=("train",),
+        choices=("true", "false", "auto"),
+        bare="true",
+    )
     accept_changed_data: bool = setting(
         False,
         "with --resume: go on although the training files have changed",

@@ -280,16 +280,21 @@ def augment(images: Sequence[np.ndarray], size: int, load_size: int, rng: np.ran
 
 
 class TrainingData:
-    """The batches of a training and its sample images. A batch is a function of its iteration alone."""
+    """The batches of a training and its sample images. A batch is a function of its iteration alone.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    Args:
+        processes: how many share each batch, config.batch_size images each.
+        rank: which of them reads here, from 0 on.
+    """
+
+    def __init__(self, config: Config, rank: int = 0, processes: int = 1) -> None:
+        self.config, self.rank, self.processes = config, rank, processes
         self.load_size = config.load_size or config.img_size + LOAD_MARGIN
 
     @property
     def iterations_per_epoch(self) -> int:
         """Iterations in which every image of the larger domain is seen once."""
-        return -(-self.longest() // self.config.batch_size)
+        return -(-self.longest() // (self.processes * self.config.batch_size))
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of iterations first..last."""
@@ -297,8 +302,10 @@ class TrainingData:
 
     def batch(self, iteration: int) -> Batch:
         """{"real_A": (N, C, size, size), "real_B": the same}, float32 in [-1, 1]."""
-        first = (iteration - 1) * self.config.batch_size
-        pairs = [self.pair(iteration, sample, first + sample) for sample in range(self.config.batch_size)]
+        size = self.config.batch_size
+        first = (iteration - 1) * self.processes * size
+        own = range(self.rank * size, (self.rank + 1) * size)
+        pairs = [self.pair(iteration, sample, first + sample) for sample in own]
         real_A, real_B = zip(*pairs)
         return {"real_A": np.stack(real_A), "real_B": np.stack(real_B)}
 
@@ -342,8 +349,8 @@ class TrainingData:
 class UnpairedData(TrainingData):
     """trainA and trainB, each in its own order. Raises DataError where one is missing or holds no image."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, rank: int = 0, processes: int = 1) -> None:
+        super().__init__(config, rank, processes)
         root = open_data_set(config)
         if (root / "train").is_dir() and not (root / "trainA").is_dir():
             raise DataError(
@@ -369,8 +376,8 @@ class UnpairedData(TrainingData):
 class PairedData(TrainingData):
     """Pairs that are augmented alike. Raises DataError as `PairedFolder` does."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, rank: int = 0, processes: int = 1) -> None:
+        super().__init__(config, rank, processes)
         self.folder = PairedFolder(config, "train")
 
     def image_folders(self) -> List[ImageFolder]:
@@ -384,9 +391,9 @@ class PairedData(TrainingData):
         return self._augmented(images, 0, iteration, sample)
 
 
-def open_training_data(config: Config) -> TrainingData:
-    """What `config`'s method trains on. Raises DataError."""
-    return PairedData(config) if config.paired else UnpairedData(config)
+def open_training_data(config: Config, rank: int = 0, processes: int = 1) -> TrainingData:
+    """What `config`'s method trains on, for one of the processes that share each batch. Raises DataError."""
+    return (PairedData if config.paired else UnpairedData)(config, rank, processes)
 
 
 def open_part(config: Config, part: str, direction: str) -> Part:

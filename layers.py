@@ -134,7 +134,9 @@ class Dropout(nn.Layer):
         self.active_in_evaluation = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, 0.5, training=self.training or self.active_in_evaluation)
+        if not self.training:
+            return F.dropout(x, 0.5, training=self.active_in_evaluation)
+        return x * ops.draw_share(lambda shape: F.dropout(paddle.ones(shape, x.dtype), 0.5), x.shape)
 
 
 def norm_layer(kind: str, channels: int) -> nn.Layer:

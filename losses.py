@@ -46,7 +46,7 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fa
 
     Under --amp the discriminator's pass here stays in float32: its gradient is part of the loss.
     """
-    share = paddle.rand([real.shape[0], 1, 1, 1], real.dtype)
+    share = ops.draw_share(lambda shape: paddle.rand(shape, real.dtype), [real.shape[0], 1, 1, 1])
     between = (share * real + (1 - share) * fake).detach()
     between.stop_gradient = False
     with ops.second_derivatives():

@@ -47,6 +47,9 @@ def run(arguments: Sequence[str]) -> Optional[int]:
     configure_cpu()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    from engine import distributed
+
+    distributed.start()
     return PHASES[config.phase](config, typed)
 
 
@@ -57,6 +60,7 @@ def train(config: Config, typed: List[str]) -> None:
     """--phase train: start a run, or go on with one."""
     from dataset import open_training_data
     from datatools.provide import provide_data
+    from engine import distributed
     from engine.run import RunFolder, open_networks
     from engine.training import Training
     from methods import build_method
@@ -64,7 +68,8 @@ def train(config: Config, typed: List[str]) -> None:
 
     run = RunFolder(config.result_dir, config.dataset, config.method)
     checkpoint, iteration = None, run.newest_iteration()
-    if config.resume:
+    resumes = config.resume == "true" or (config.resume == "auto" and iteration > 0)
+    if resumes:
         checkpoint = run.newest_checkpoint(config.method)
         config, warnings = merge_for_resume(config, typed, checkpoint.meta["config"])
         for warning in warnings:
@@ -72,11 +77,11 @@ def train(config: Config, typed: List[str]) -> None:
     config.check_networks()
     if config.dry_run:
         return show(config)
-    if not config.resume:
+    if not resumes:
         run.refuse_if_used()
 
     provide_data(config)
-    data = open_training_data(config)
+    data = open_training_data(config, distributed.rank(), distributed.processes())
     config = config.with_length(data.iterations_per_epoch)
     if checkpoint is not None and checkpoint.meta["iteration"] >= config.iteration:
         print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
@@ -86,15 +91,16 @@ def train(config: Config, typed: List[str]) -> None:
     if config.init_from and checkpoint is None:
         taken = training.method.start_from(open_networks(Path(config.init_from), "--init_from", config.method))
         print(f"starting from {config.init_from}: {taken}")
-    with run.only_one():
+    with run.only_one() if distributed.is_first() else contextlib.nullcontext():
         run.refuse_if_trained_beyond(iteration)
-        if checkpoint is None:
-            run.record_data(data.file_sizes())
-        else:
+        if checkpoint is not None:
             run.check_data(data.file_sizes(), accept=config.accept_changed_data)
             training.restore(checkpoint)
             print(f"resumed at iteration {training.method.iteration}")
-        run.create(to_json(config))
+        if distributed.is_first():
+            if checkpoint is None:
+                run.record_data(data.file_sizes())
+            run.create(to_json(config))
         print(f"training {config.method} on {config.dataset} into {run.path}")
         training.fit(data.batches(training.method.iteration + 1, config.iteration))
     print(f"trained {config.iteration} iterations; translate the test images with --phase test")
@@ -131,6 +137,7 @@ def test(config: Config, typed: List[str]) -> None:
 def evaluate(config: Config, typed: List[str]) -> None:
     """--phase evaluate: score the translations of the test images, beside those of the untouched inputs."""
     from datatools.provide import provide_data
+    from engine import distributed
     from engine.run import open_checkpoint
     from methods import build_method
     from metrics.assessment import assess, build_evaluation, log_scores
@@ -146,7 +153,7 @@ def evaluate(config: Config, typed: List[str]) -> None:
     evaluation = build_evaluation(config, run.features, method.directions)
     file = run.evaluation(name)
     scores = assess(evaluation, file, method).scores
-    if not name:
+    if not name and distributed.is_first():
         log_scores(run, method.iteration, scores)
     print(f"written to {file}")
     return None

@@ -7,6 +7,7 @@ from typing import Dict, Type
 import ops
 from config import Config
 from CycleGAN import CycleGAN
+from engine import distributed
 from engine.device import choose_device
 from engine.method import Method
 from engine.precision import refuse_amp
@@ -25,6 +26,7 @@ def build_method(config: Config, training: bool = True) -> Method:
     device = choose_device(config.device, config.benchmark_flag)
     refuse_amp(config.amp, device)
     ops.use("fast" if device == "cpu" else "plain")
+    ops.share_batches(distributed.rank(), distributed.processes())
     ops.convolve_in("bfloat16" if device == "cpu" and config.amp == "bf16" else "float32")
     method = METHODS[config.method](config, training)
     if training and config.ema:

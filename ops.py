@@ -36,6 +36,20 @@ CONVOLUTION_TYPES = ("float32", "bfloat16")
 _form = "fast"
 _convolution_type = "float32"
 _second_derivatives = False
+# Of the processes that share a batch, which this is, and how many they are.
+_rank, _processes = 0, 1
+
+
+def share_batches(rank: int, processes: int) -> None:
+    """From now on every batch is this process's share of a larger one, of which others have the rest."""
+    global _rank, _processes
+    _rank, _processes = rank, processes
+
+
+def draw_share(draw: Callable[[List[int]], Tensor], shape: List[int]) -> Tensor:
+    """Random numbers for this process's share (N, ...) of a batch: `draw(shape)` draws those of all, the same in every process."""
+    samples = shape[0]
+    return draw([_processes * samples, *shape[1:]])[_rank * samples : (_rank + 1) * samples]
 
 
 def use(form: str) -> None:

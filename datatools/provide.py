@@ -8,15 +8,24 @@ from config import Config
 from dataset import layout
 from datatools.demo import NAME, draw_missing
 from datatools.fetch import fetch
+from engine import distributed
 from errors import DataError
 
 
 def provide_data(config: Config) -> None:
     """Draw what this phase needs of the demo set, or fetch a public one with --download, where it is missing.
 
+    Of several processes one on each machine does so, and the others wait.
+
     Raises:
         DataError: there is no such data set.
     """
+    if distributed.is_first_on_machine():
+        _provide(config)
+    distributed.wait_for_all()
+
+
+def _provide(config: Config) -> None:
     folder = Path(config.data_root) / config.dataset
     if config.dataset == NAME:
         draw_missing(folder, config.paired, test_alone=config.phase in ("test", "evaluate"))

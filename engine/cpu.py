@@ -46,7 +46,8 @@ def configure_cpu() -> None:
     """
     if "paddle" not in sys.modules:
         # Without it Paddle uses one thread.
-        os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+        processes = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))  # that paddle.distributed.launch has started on this machine
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
         if mkl_type := _mkl_type_of_amd():
             os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_type)
         os.environ.setdefault("GLOG_minloglevel", "2")

@@ -12,11 +12,14 @@ import paddle
 from paddle import Tensor, nn
 
 from config import AVERAGED, NETWORKS, RAW, SEEN_IN_NO_ARRAY, Config, to_saved
+from engine import distributed
 from engine.averaging import Averages
 from engine.checkpoint import Arrays, Checkpoint
 from engine.precision import Precision
 from errors import CheckpointError, ConfigError, TrainingError
 
+# Those of batch norm, by the ends of their names.
+RUNNING_STATISTICS = ("running_mean", "running_var")
 Losses = Dict[str, Tensor]
 Networks = Dict[str, nn.Layer]
 
@@ -109,13 +112,16 @@ class Method:
     def update(self, name: str, loss: Tensor) -> None:
         """One step of the optimizer `name` down the gradient of `loss`: the seam where every update passes.
 
-        In fp16 the step is skipped where a gradient is not finite.
+        Of several processes, each has the gradient of its share of the batch, and all take the mean. In fp16 the step is skipped
+        where a gradient is not finite.
 
         Raises:
             TrainingError: the loss is not finite. Paddle's backward pass may write outside its memory where a map is not.
         """
         self._check_loss(f"{name}_total", float(loss))
         self.precision.backward(loss)
+        parameters = self.optimizers[name]._parameter_list
+        distributed.average([parameter.grad for parameter in parameters if parameter.grad is not None])
         if self.precision.unscale(self.optimizers[name]):
             # The moments are named at the first step, with a number that counts how often a name was asked for in this process.
             # A checkpoint needs the same names in every process.
@@ -134,7 +140,9 @@ class Method:
         return self.generators.get(self.generator_names[direction])
 
     def step(self, batch: Mapping[str, np.ndarray]) -> Dict[str, float]:
-        """One iteration on a batch of arrays: mode, seeds, learning rate, `train_step`, guard. Returns the losses.
+        """One iteration on a batch of arrays: mode, seeds, learning rate, `train_step`, guard.
+
+        Returns the losses, of several processes the means of theirs.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -147,8 +155,11 @@ class Method:
         with self.precision.forward():
             losses = self.train_step({name: paddle.to_tensor(array) for name, array in batch.items()})
         self.precision.end_iteration()
+        if distributed.processes() > 1:
+            state = _state_of(self.networks)
+            distributed.average([value for name, value in state.items() if name.endswith(RUNNING_STATISTICS)])
         # One copy from the device for all of them.
-        values = paddle.stack([value.detach() for value in losses.values()]).numpy().tolist()
+        values = distributed.mean_of(paddle.stack([value.detach() for value in losses.values()]).numpy())
         for name, value in zip(losses, values):
             self._check_loss(name, value)
         if self.averages is not None:
@@ -201,6 +212,10 @@ class Method:
         paddle.seed((self.config.seed * 1_000_003 + number) % 2**31)
 
     # State
+
+    def start_alike(self) -> None:
+        """Of several processes, start with the networks of the first: others may compute initial weights differently."""
+        distributed.copy_from_first(list(_state_of(self.networks).values()))
 
     def state(self) -> Checkpoint:
         """All of the method that is needed to go on."""

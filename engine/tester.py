@@ -9,10 +9,11 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Set
 import numpy as np
 
 from dataset import Part
+from engine import distributed
 from engine.method import Method
 from engine.pictures import strip, translate_sample
 from engine.progress import track
-from utils import contact_sheet, labelled_grid, output_names, to_image, write_bytes, write_image
+from utils import contact_sheet, labelled_grid, output_names, to_colour, to_image, write_bytes, write_image
 
 MOST_ON_A_SHEET = 200
 MOST_IN_A_GRID = 8
@@ -54,8 +55,11 @@ def translate_test_images(method: Method, parts: Mapping[str, Part], folder: Pat
         translator = _Translator(method, direction, part, folder)
         translator.run()
         record["rows"][direction], record["images"][direction] = translator.labels, list(translator.targets.values())
-        if translator.errors:
-            errors[direction] = Errors(*np.mean(translator.errors, axis=0).tolist())
+        *sums, count = translator.errors.tolist()
+        if count:
+            errors[direction] = Errors(*(total / count for total in sums))
+    if not distributed.is_first():
+        return errors
     for direction in set(method.directions) - set(parts):
         for sheet in (folder / f"contact_{direction}.png", folder / f"grid_{direction}.png"):
             sheet.unlink(missing_ok=True)
@@ -71,22 +75,30 @@ class _Translator:
         self.method, self.direction, self.part, self.folder = method, direction, part, folder
         self.targets = output_names(part.names)
         self.labels: List[str] = []
-        self.errors: List[Errors] = []
-        self.written: Set[Path] = set()
+        # Of those images that have a truth: the sums of both errors, and how many they are.
+        self.errors = np.zeros(3)
 
     def run(self) -> None:
         count = len(self.part.names)
+        # By their places.
         on_sheet, in_grid = (_spread(count, most) for most in (MOST_ON_A_SHEET, MOST_IN_A_GRID))
-        stacks, columns = [], []
-        for index, name in enumerate(track(self.part.names, self.direction, count)):
-            stack, column = self.translate(index, self.targets[name])
+        stacks: Dict[int, np.ndarray] = {}
+        columns: Dict[int, np.ndarray] = {}
+        own = distributed.share_of(count)
+        for index in track(own, self.direction, len(own)):
+            stack, column = self.translate(index, self.targets[self.part.names[index]])
             if index in on_sheet:
-                stacks.append(stack)
+                stacks[on_sheet[index]] = np.stack([to_colour(image) for image in stack])
             if index in in_grid:
-                columns.append(column)
-        write_image(self.folder / f"contact_{self.direction}.png", contact_sheet(stacks))
-        write_image(self.folder / f"grid_{self.direction}.png", labelled_grid(columns, self.labels))
-        remove_others(self.folder, self.direction, self.written)
+                columns[in_grid[index]] = column
+        distributed.wait_for_all()
+        every_stack = distributed.gathered(stacks, len(on_sheet), np.uint8)
+        every_column = distributed.gathered(columns, len(in_grid), np.uint8)
+        self.errors = distributed.sum_of(self.errors)
+        if distributed.is_first():
+            write_image(self.folder / f"contact_{self.direction}.png", contact_sheet(every_stack))
+            write_image(self.folder / f"grid_{self.direction}.png", labelled_grid(every_column, self.labels))
+            remove_others(self.folder, self.direction, {file for target in self.targets.values() for file in self.files_of(target)})
 
     def translate(self, index: int, target: str):
         """Write what belongs to one image; returns its stack for the contact sheet and its column for the grid."""
@@ -94,21 +106,24 @@ class _Translator:
         image, rows = translate_sample(self.method, self.direction, sample)
         self.labels = [row.label for row in rows]
         translated, column = to_image(image[0]), strip(rows)
-        self.write(self.folder / self.direction / target, translated)
-        self.write(self.folder / "grid" / self.direction / target, column)
-        for number in range(1, self.method.config.n_answers + 1) if self.method.config.n_answers > 1 else ():
-            answer = image if number == 1 else translate_sample(self.method, self.direction, sample, draw=number - 1).image
-            stem = target[: -len(".png")]
-            self.write(self.folder / "answers" / self.direction / f"{stem}_{number}.png", to_image(answer[0]))
+        translation, grid, *answers = self.files_of(target)
+        write_image(translation, translated)
+        write_image(grid, column)
+        for draw, file in enumerate(answers):
+            answer = image if draw == 0 else translate_sample(self.method, self.direction, sample, draw).image
+            write_image(file, to_image(answer[0]))
         stack = [to_image(sample.image), translated]
         if sample.truth is not None:
             stack.append(to_image(sample.truth))
-            self.errors.append(Errors(_absolute_error(translated, stack[-1]), _absolute_error(stack[0], stack[-1])))
+            self.errors += (_absolute_error(translated, stack[-1]), _absolute_error(stack[0], stack[-1]), 1)
         return stack, column
 
-    def write(self, path: Path, image: np.ndarray) -> None:
-        write_image(path, image)
-        self.written.add(path)
+    def files_of(self, target: str) -> List[Path]:
+        """The files of one image: its translation, its strip, and with config.n_answers above 1 its answers."""
+        names = [f"{target[: -len('.png')]}_{number}.png" for number in range(1, self.method.config.n_answers + 1)]
+        answers = [self.folder / "answers" / self.direction / name for name in names]
+        files = [self.folder / self.direction / target, self.folder / "grid" / self.direction / target]
+        return files + (answers if len(answers) > 1 else [])
 
 
 def remove_others(folder: Path, direction: str, written: Set[Path]) -> None:
@@ -118,9 +133,9 @@ def remove_others(folder: Path, direction: str, written: Set[Path]) -> None:
             path.unlink()
 
 
-def _spread(count: int, most: int) -> set:
-    """Up to `most` indices below `count`, evenly spread."""
-    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())
+def _spread(count: int, most: int) -> Dict[int, int]:
+    """Up to `most` indices below `count`, evenly spread, with their places among them."""
+    return {index: place for place, index in enumerate(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())}
 
 
 def _absolute_error(image: np.ndarray, truth: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from config import Config
 from dataset import Sample
+from engine import distributed
 from engine.checkpoint import Checkpoint, CheckpointFolder
 from engine.device import machine
 from engine.logger import Progress, open_log
@@ -17,7 +18,7 @@ from engine.method import Method
 from engine.pictures import sample_grid
 from engine.run import RunFolder, cannot_write
 from engine.signals import StopRequest
-from errors import Interrupted, TrainingError, UserError
+from errors import CheckpointError, Interrupted, TrainingError, UserError
 from utils import write_image
 
 Batch = Mapping[str, np.ndarray]
@@ -90,10 +91,21 @@ class Training:
         self.best = dict(checkpoint.meta.get("best", {})) if self.checkpoints.has_best() else {}
         self.saved_iteration = checkpoint.meta["iteration"]
 
+    def refuse_other_iterations(self) -> None:
+        """Raise CheckpointError where another process is at another iteration."""
+        iteration = self.method.iteration
+        first, last = -distributed.largest(-iteration), distributed.largest(iteration)
+        if first != last:
+            raise CheckpointError(
+                f"--result_dir: the processes have found checkpoints of iterations {first} and {last}: all machines must share "
+                "this folder"
+            )
+
     def state(self) -> Checkpoint:
         """All that is needed to go on."""
         checkpoint = self.method.state()
         around = {"seconds": self.seconds, "machine": machine(), "best": self.best, "window": vars(self.window)}
+        around["processes"] = distributed.processes()
         return Checkpoint(checkpoint.arrays, {**checkpoint.meta, **around})
 
     def fit(self, batches: Generator[Batch, None, None]) -> None:
@@ -104,9 +116,13 @@ class Training:
             DataError: an image cannot be read; the state is saved.
             CheckpointError: something cannot be written.
             Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
+
+        Of several processes the first one writes, and the others wait for it.
         """
         method, last_iteration = self.method, self.config.iteration
-        self.log = open_log(self.run, method.iteration)
+        self.refuse_other_iterations()
+        method.start_alike()
+        self.log = open_log(self.run, method.iteration) if distributed.is_first() else None
         self.progress = Progress(method.iteration, last_iteration)
         self.speedometer = Speedometer(self.seconds)
         try:
@@ -116,13 +132,15 @@ class Training:
                     losses = method.step(batch)
                     self.seconds += time.monotonic() - started
                     # What happens after an iteration, in this order.
-                    self.log_losses(losses, sum(len(array) for array in batch.values()))
+                    self.log_losses(losses, distributed.processes() * sum(len(array) for array in batch.values()))
                     self.draw_samples()
                     self.evaluate_and_keep_best()
-                    self.save_checkpoint(asked=stop.exit_code is not None)
-                    if stop.exit_code and method.iteration < last_iteration:
+                    # A signal may reach one process before this question and another after it: all have to stop at one iteration.
+                    exit_code = distributed.largest(stop.exit_code or 0)
+                    self.save_checkpoint(asked=exit_code > 0)
+                    if exit_code and method.iteration < last_iteration:
                         raise Interrupted(
-                            f"stopped at iteration {method.iteration}, which is saved: go on with --resume", stop.exit_code
+                            f"stopped at iteration {method.iteration}, which is saved: go on with --resume", exit_code
                         )
                     started = time.monotonic()
         except TrainingError:
@@ -130,14 +148,15 @@ class Training:
         except (UserError, OSError) as error:
             # Between two iterations the state is whole: save it before the error ends the run.
             with contextlib.suppress(UserError):
-                self.save_checkpoint(asked=True)
+                self.save()
             if isinstance(error, OSError):
                 raise cannot_write(self.run, error) from error
             raise
         finally:
             self.progress.close()
-            with contextlib.suppress(OSError):
-                self.log.close()
+            if self.log is not None:
+                with contextlib.suppress(OSError):
+                    self.log.close()
 
     def log_losses(self, losses: Mapping[str, float], images: int) -> None:
         """Show the losses, and every print_freq iterations log their means."""
@@ -148,9 +167,10 @@ class Training:
         scaling = self.method.precision.statistics()
         totals = {name: value for name, value in losses.items() if name.endswith("_total")}
         self.progress.update(iteration, {**totals, **scaling}, report)
-        if report:
+        if report and self.log is not None:
             speed = {"lr": self.method.learning_rate(iteration), "images_per_second": self.speedometer.read(self.seconds)}
             self.log.write(iteration, self.window.means(), {**speed, **scaling}, self.method.statistics())
+        if report:
             self.window = LossWindow()
 
     def draw_samples(self) -> None:
@@ -158,10 +178,11 @@ class Training:
         iteration = self.method.iteration
         if iteration % self.config.print_freq:
             return
-        for direction, samples in self.samples.items():
+        for direction, samples in self.samples.items() if self.log is not None else ():
             grid = sample_grid(self.method, direction, samples)
             write_image(self.run.samples / f"{direction}_{iteration:07d}.png", grid)
             self.log.add_image(f"samples/{direction}", grid, iteration)
+        distributed.wait_for_all()
 
     def evaluate_and_keep_best(self) -> None:
         """Every eval_freq iterations evaluate, log the scores, and keep this state where it is the best so far."""
@@ -169,11 +190,14 @@ class Training:
         if self.evaluate is None or iteration % self.config.eval_freq:
             return
         scores, merit = self.evaluate(self.method)
-        self.log.write_scores(iteration, scores)
+        if self.log is not None:
+            self.log.write_scores(iteration, scores)
         earlier = self.best.get("merit") if self.best.get("kind") == kind else None
         if merit is not None and np.isfinite(merit) and (earlier is None or merit < earlier):
             self.best = {"kind": kind, "merit": merit, "iteration": iteration}
-            self.checkpoints.save_best(self.state())
+            if distributed.is_first():
+                self.checkpoints.save_best(self.state())
+        distributed.wait_for_all()
 
     def save_checkpoint(self, asked: bool = False) -> None:
         """Save every checkpoint_freq and save_freq iterations, at the end, and when asked to."""
@@ -181,5 +205,11 @@ class Training:
         periodic = iteration % config.save_freq == 0
         due = periodic or asked or iteration % config.checkpoint_freq == 0 or iteration == config.iteration
         if due and iteration != self.saved_iteration:
+            self.save(periodic)
+            distributed.wait_for_all()
+
+    def save(self, periodic: bool = False) -> None:
+        """Save a checkpoint, unless this iteration is saved already."""
+        if distributed.is_first() and self.method.iteration != self.saved_iteration:
             self.checkpoints.save(self.state(), periodic)
-            self.saved_iteration = iteration
+        self.saved_iteration = self.method.iteration

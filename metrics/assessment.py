@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from config import Config
 from dataset import open_test_set
+from engine import distributed
 from engine.logger import open_log
 from engine.method import Method
 from engine.run import RunFolder
@@ -41,10 +42,13 @@ def assess(evaluation: Evaluation, file: Path, method: Method) -> Assessment:
         OSError: the file cannot be written.
     """
     report = evaluation(method.translate_image)
+    assessment = Assessment(report.flat(), evaluation.merit(report))
+    if not distributed.is_first():
+        return assessment
     write_bytes(file, report.to_json(iteration=method.iteration, weights=method.weights, **evaluation.settings).encode())
     tqdm.write(f"{method.position} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
     tqdm.write(report.table())
-    return Assessment(report.flat(), evaluation.merit(report))
+    return assessment
 
 
 def log_scores(run: RunFolder, iteration: int, scores: Dict[str, float]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from config import Config
 from dataset import TestSet
+from engine import distributed
 from engine.progress import track
 from errors import ConfigError, DataError, UserError, WeightsError
 from metrics.distances import fid, kid
@@ -235,17 +236,22 @@ class Evaluation:
             features = extract_features(self.network, outputs)
         for _ in outputs:  # those of which no features were needed are compared all the same
             pass
+        distributed.wait_for_all()
+        paired.combine(distributed.sum_of)
         if not needs_features:
             return paired.result()
-        if translate is None:
+        if translate is not None:
+            features = distributed.gathered(dict(zip(distributed.share_of(test_set.count), features)), test_set.count)
+        else:
             features = self._kept_features(direction[0], test_set.count, lambda index: to_image(test_set.read(index).image))
         return {**self._distances(direction, features), **paired.result()}
 
     def _outputs(self, direction: str, translate: Optional[Translate], paired: PairedScores) -> Iterator[np.ndarray]:
-        """The translations (H, W, C) uint8 one by one, each compared with its true image on the way."""
+        """This process's translations (H, W, C) uint8 one by one, each compared with its true image on the way."""
         test_set = self.test_sets[direction]
         label = f"{direction} untouched" if translate is None else direction
-        for sample in track(map(test_set.read, range(test_set.count)), label, test_set.count):
+        own = distributed.share_of(test_set.count)
+        for sample in track(map(test_set.read, own), label, len(own)):
             output = to_image(sample.image if translate is None else translate(direction, sample.image))
             if sample.truth is not None:
                 paired.add(output, to_image(sample.truth))

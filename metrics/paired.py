@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -28,8 +28,8 @@ class PairedScores:
 
     def __init__(self, palette: Optional[np.ndarray] = None, names: Sequence[str] = ("l1", "psnr", "ssim")) -> None:
         self.palette = palette
-        self._measured: Dict[str, List[float]] = {name: [] for name in names}
-        self._confusion = 0 if palette is None else np.zeros((len(palette), len(palette)), np.int64)
+        self._sums = dict.fromkeys(names, 0.0)
+        self._confusion = np.zeros((0, 0) if palette is None else (len(palette), len(palette)), np.int64)
         self._count = 0
 
     def add(self, output: np.ndarray, truth: np.ndarray) -> None:
@@ -42,11 +42,18 @@ class PairedScores:
         if output.shape != truth.shape:
             raise ValueError(f"a pair compares {output.shape} with {truth.shape}")
         self._count += 1
-        for name, values in self._measured.items():
-            values.append(MEASURES[name](output, truth))
+        for name in self._sums:
+            self._sums[name] += MEASURES[name](output, truth)
         if self.palette is not None:
             classes = (nearest_class(to_colour(image), self.palette) for image in (output, truth))
             self._confusion += confusion(*classes, len(self.palette))
+
+    def combine(self, sum_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Take in what other processes have compared; `sum_of` adds up their arrays."""
+        self._count, *sums = sum_of(np.array([self._count, *self._sums.values()], np.float64)).tolist()
+        self._sums = dict(zip(self._sums, sums))
+        if self.palette is not None:
+            self._confusion = sum_of(self._confusion)
 
     def result(self) -> Dict[str, float]:
         """The scores, empty where nothing was compared.
@@ -61,7 +68,7 @@ class PairedScores:
         """
         if not self._count:
             return {}
-        scores = {name: float(np.mean(values)) for name, values in self._measured.items()}
+        scores = {name: total / self._count for name, total in self._sums.items()}
         return scores if self.palette is None else {**scores, **class_scores(self._confusion)}
 
 

@@ -24,7 +24,7 @@ AUTHORS = {
     "phase": "train", "light": False, "dataset": "YOUR_DATASET_NAME", "iteration": 1000000, "batch_size": 1, "print_freq": 1000,
     "save_freq": 100000, "decay_flag": True, "lr": 0.0001, "weight_decay": 0.0001, "adv_weight": 1, "cycle_weight": 10,
     "identity_weight": 10, "cam_weight": 1000, "ch": 64, "n_res": 4, "n_dis": 6, "img_size": 256, "img_ch": 3,
-    "result_dir": "results", "benchmark_flag": False, "resume": False,
+    "result_dir": "results", "benchmark_flag": False, "resume": "false",
 }  # fmt: skip
 
 
