@@ -1,5 +1,6 @@
-# make demo    set up .venv, draw the demo set, train a small U-GAT-IT on it (or go on with that), translate its test images
-#              METHOD=cyclegan or METHOD=pix2pix: another method
+# make demo    set up .venv, draw the demo set, translate its test images with the weights that come with the project; then train
+#              a small U-GAT-IT (or go on with that) and translate them with it
+#              METHOD=cyclegan or METHOD=pix2pix: another method (no weights come with CycleGAN)
 # make test    set up .venv, run the tests
 # make lint    check format and style
 #
@@ -10,6 +11,8 @@ BIN := .venv/bin
 METHOD ?= ugatit
 DEMO := $(BIN)/python main.py --dataset portraits --method $(METHOD)
 RUN := results/portraits/$(METHOD)
+WEIGHTS := $(wildcard weights/portraits_$(METHOD))
+WITH_WEIGHTS := $(RUN)/test_portraits_$(METHOD)
 
 .PHONY: setup demo test lint
 
@@ -32,11 +35,22 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
+ifneq ($(WEIGHTS),)
+	$(DEMO) --phase test --checkpoint $(WEIGHTS)
+	@echo
+	@echo "1 of 2 done: the weights that come with the project have translated the test images: $(WITH_WEIGHTS)/contact_*.png"
+	@echo "2 of 2: a small network is trained on this machine. That takes minutes; Ctrl-C stops it, and make demo goes on with it."
+	@echo
+endif
 	$(DEMO) --phase train $$(ls $(RUN)/checkpoints/*/meta.json >/dev/null 2>&1 && echo --resume || echo --preset demo)
 	$(DEMO) --phase test
 	@echo
-	@echo "Input, translation and true counterpart: $(RUN)/test/contact_*.png"
-	@echo "Every step with its CAM heat map:        $(RUN)/test/grid_*.png"
+	@echo "Input, translation and true counterpart"
+	@echo "  by the network trained here:             $(RUN)/test/contact_*.png"
+ifneq ($(WEIGHTS),)
+	@echo "  by the weights that come with the project: $(WITH_WEIGHTS)/contact_*.png"
+endif
+	@echo "Every step with its CAM heat map: grid_*.png beside them"
 	@echo "How training went: $(RUN)/samples and $(RUN)/metrics.jsonl,"
 	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 

@@ -40,6 +40,10 @@ def run(arguments: Sequence[str]) -> Optional[int]:
             return deploy(phase, arguments)
     config, typed = parse_arguments(arguments)
     refuse_flags_of_other_phases(config, typed)
+    if config.checkpoint and "method" not in typed:
+        from engine.run import method_of
+
+        config, typed = parse_arguments([*arguments, "--method", method_of(Path(config.checkpoint))])
     configure_cpu()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -66,17 +66,19 @@ def drawn_as(folder: Path) -> Optional[Dict[str, int]]:
         return None
 
 
-def draw_missing(folder: Path, paired: bool, workers: int = 2) -> None:
+def draw_missing(folder: Path, paired: bool, test_alone: bool = False, workers: int = 2) -> None:
     """Draw the parts that a paired or an unpaired method needs, where they are missing; both layouts live in one folder.
 
     Nothing is added to a folder that this module has not drawn. Raises OSError where a file cannot be written.
     """
     known = drawn_as(Path(folder))
     if known is not None:
-        draw_dataset(folder, paired, workers=workers, **known)
+        draw_dataset(folder, paired, test_alone=test_alone, workers=workers, **known)
 
 
-def draw_dataset(folder: Path, paired: bool = False, seed: int = 0, workers: int = 2, **numbers: int) -> None:
+def draw_dataset(
+    folder: Path, paired: bool = False, seed: int = 0, workers: int = 2, test_alone: bool = False, **numbers: int
+) -> None:
     """Draw the parts of a set that `folder` lacks. A part is there only when it is whole.
 
     Until then its pictures wait in a hidden folder, and the same call goes on with them; a call for other identities discards them.
@@ -86,6 +88,7 @@ def draw_dataset(folder: Path, paired: bool = False, seed: int = 0, workers: int
             different identities and `testA` and `testB` with the same.
         seed: of the identities, not negative.
         workers: processes; the pictures do not depend on it.
+        test_alone: draw the test pictures and no others.
         numbers: what differs from DRAWN; the size is at least 16.
 
     Raises:
@@ -93,7 +96,8 @@ def draw_dataset(folder: Path, paired: bool = False, seed: int = 0, workers: int
     """
     folder, counts = Path(folder), {**DRAWN, **numbers}
     size = counts.pop("size")
-    missing = [part for part in plan(**counts, paired=paired) if not (folder / part[0]).is_dir()]
+    wanted = [part for part in plan(**counts, paired=paired) if part[0].startswith("test") or not test_alone]
+    missing = [part for part in wanted if not (folder / part[0]).is_dir()]
     if not missing:
         return
     print(f"drawing the demo set, {sum(len(people) for _, _, people in missing)} pictures, into {folder}", flush=True)

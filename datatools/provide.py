@@ -12,14 +12,14 @@ from errors import DataError
 
 
 def provide_data(config: Config) -> None:
-    """Draw the demo set, or fetch a public one with --download, where it is missing.
+    """Draw what this phase needs of the demo set, or fetch a public one with --download, where it is missing.
 
     Raises:
         DataError: there is no such data set.
     """
     folder = Path(config.data_root) / config.dataset
     if config.dataset == NAME:
-        draw_missing(folder, config.paired)
+        draw_missing(folder, config.paired, test_alone=config.phase in ("test", "evaluate"))
     elif config.download and not folder.is_dir():
         fetch(config.dataset, config.data_root)
     elif not folder.is_dir():

@@ -228,6 +228,8 @@ def parts_of(meta: Mapping[str, Any]) -> List[str]:
 def load(path: Path, method: Optional[str] = None, parts: Optional[Sequence[str]] = None) -> Checkpoint:
     """Read and verify the `parts` of a checkpoint folder, by default all that a run goes on with; nothing else is read.
 
+    Weights that are stored in half precision, as those of tools.publish_weights, are given in float32.
+
     Raises:
         CheckpointError: it is missing, incomplete or changed, or has not all of these parts.
         ConfigError: it was made by another method than `method`.
@@ -248,7 +250,7 @@ def _load_file(file: Path, checksum: Optional[str]) -> Arrays:
     try:
         if sha256_of(file) != checksum:
             raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
-        return load_file(file)
+        return {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in load_file(file).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error}); {ANOTHER}") from error
 
@@ -274,8 +276,11 @@ def read_meta(path: Path) -> Dict[str, Any]:
     return meta
 
 
-def save_folder(checkpoint: Checkpoint, path: Path) -> None:
+def save_folder(checkpoint: Checkpoint, path: Path, kind: str = "imported") -> None:
     """Write a checkpoint that belongs to no run as the new folder `path`, whole or not at all.
+
+    Args:
+        kind: where it comes from: "imported" or "published".
 
     Raises:
         CheckpointError: it cannot be written, or there is such a folder already.
@@ -283,7 +288,7 @@ def save_folder(checkpoint: Checkpoint, path: Path) -> None:
     written = path.with_name(f".writing-{os.getpid()}")
     try:
         written.mkdir(parents=True)
-        _write(checkpoint, "imported", written)
+        _write(checkpoint, kind, written)
         os.rename(written, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error

@@ -197,6 +197,11 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     return run, checkpoint, f"{name}_{raw}" if raw else name
 
 
+def method_of(path: Path) -> str:
+    """The method of the checkpoint that --checkpoint names. Raises CheckpointError where there is none."""
+    return read_meta(find_checkpoint(path))["method"]
+
+
 def open_networks(path: Path, flag: str, method: Optional[str] = None) -> Checkpoint:
     """The networks of a checkpoint that was named with `flag`, the averaged generators where there are any.
 

@@ -18,7 +18,7 @@ from dataset import find_images
 from datatools import demo
 from engine import progress
 from errors import ConfigError
-from tests.helpers import ROOT, TINY, draw_dataset, environment
+from tests.helpers import ROOT, TINY, draw_dataset, environment, save_untrained
 from utils import read_image, write_image
 
 UNPAIRED = {"trainA": 2, "trainB": 2, "testA": 2, "testB": 2}
@@ -71,6 +71,14 @@ def test_portraits_draws_itself_for_every_method(tmp_path, small, capsys):
     ratios = re.findall(r"(A2B|B2A): mean absolute error .*? ratio ([\d.]+)", out)
     assert [direction for direction, _ in ratios] == ["A2B", "B2A", "A2B"]
     assert all(float(ratio) > 0 for _, ratio in ratios)
+
+
+def test_the_test_phase_draws_the_test_pictures_alone(tmp_path, small):
+    checkpoint = save_untrained(tmp_path / "run", "--dataset", "portraits")
+    assert portraits(tmp_path, "--phase", "test", "--checkpoint", str(checkpoint)) == 0
+    assert counts(tmp_path / "data" / "portraits") == {"testA": 2, "testB": 2}
+    assert portraits(tmp_path, *TINY, "--iteration", "1") == 0
+    assert counts(tmp_path / "data" / "portraits") == UNPAIRED
 
 
 def test_the_check_phase_draws_too_and_prints_json_alone(tmp_path, small, capsys):

@@ -41,6 +41,33 @@ def test_a_changed_figure_is_noticed(key, words, tmp_path, capsys):
     assert over and all(words in line for line in over)
 
 
+def test_figures_in_the_form_of_reprod_log(tmp_path):
+    """By the package itself: the guide asks for a mean difference of at most 1e-6, and the same names on both sides."""
+    package = pytest.importorskip("reprod_log")
+    assert parity.main([str(GOLDEN / "pix2pix.npz"), "--reprod_log", str(tmp_path)]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        f"{step}_{whose}.npy" for step in ("forward", "loss", "bp_align") for whose in ("paddle", "torch")
+    )
+    for step, key in (
+        ("forward", "forward/G"),
+        ("loss", "losses of step 0/G_L1"),
+        ("bp_align", "final weights of G/up.0.1.weight"),
+    ):
+        helper = package.ReprodDiffHelper()
+        ours, theirs = (helper.load_info(str(tmp_path / f"{step}_{whose}.npy")) for whose in ("paddle", "torch"))
+        helper.compare_info(ours, theirs)
+        assert key in ours and max(difference["mean"] for difference in helper.diff_dict.values()) < 1e-6
+        theirs[key] = np.asarray(theirs[key] + 1e-3)
+        helper.compare_info(ours, theirs)
+        assert helper.diff_dict[key]["mean"] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert parity.main([str(GOLDEN / "cyclegan.npz"), "--reprod_log", str(tmp_path / "file" / "inside")]) == 1
+    assert "--reprod_log" in capsys.readouterr().err
+
+
 def test_any_channel_count_and_batch():
     """An archive with other sizes builds networks of those sizes."""
     with np.load(GOLDEN / "ugatit_light.npz") as archive:

@@ -2,6 +2,7 @@
 
 python -m tools.parity tests/golden/ugatit_light.npz
 python -m tools.parity tests/golden/ugatit_light.npz --form plain     with the operations as a GPU runs them
+python -m tools.parity tests/golden/ugatit_light.npz --reprod_log DIR     and write the figures for the package reprod_log
 
 An archive holds images, initial weights, and what the authors' networks and steps made of them: outputs (forward/), gradients of
 step 0 (grad/), losses of each step, and the weights after the last (final/). Prints each measure beside its tolerance and exits 1
@@ -10,11 +11,12 @@ where one is over it.
 
 from __future__ import annotations
 
+import io
 import sys
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -32,18 +34,25 @@ from engine.method import Method  # noqa: E402
 from methods import METHODS  # noqa: E402
 from tools.authors_names import our_state  # noqa: E402
 from tools.authors_sizes import NETWORKS, sizes_of  # noqa: E402
+from utils import write_bytes  # noqa: E402
 
 FORWARD, FORWARD_FLOAT32, FIRST_LOSSES, LATER_LOSSES, GRADIENTS, FINAL = 1e-6, 1e-4, 1e-6, 1e-5, 1e-5, 1e-3
 NO_GRADIENT = 1e-12
 Arrays = Dict[str, np.ndarray]
+# Ours and theirs.
+Pairs = Dict[str, Tuple[np.ndarray, np.ndarray]]
+# The files of the reproduction guide that hold pairs in double precision.
+STEPS = ("forward", "loss", "bp_align")
 
 
 class Measure(NamedTuple):
-    """One figure of the comparison and the most it may be."""
+    """One figure of the comparison and the most it may be; the pairs that it was made of, and the one of STEPS that they show."""
 
     name: str
     value: float
     at_most: float
+    pairs: Pairs
+    step: Optional[str] = None
 
 
 class Archive:
@@ -101,34 +110,58 @@ def build(archive: Archive) -> Method:
 
 def compare(archive: Archive) -> List[Measure]:
     """All measures of an archive, its networks in double precision."""
-    measures = [_forward_measure(archive, "forward in float32", FORWARD_FLOAT32)]
+    measures = [_measure("forward in float32", _forward_pairs(archive), _relative_difference, FORWARD_FLOAT32)]
     previous = paddle.get_default_dtype()
     paddle.set_default_dtype("float64")
     try:
-        measures.append(_forward_measure(archive, "forward", FORWARD))
+        measures.append(_measure("forward", _forward_pairs(archive), _relative_difference, FORWARD, "forward"))
         method = build(archive)
         gradients = _record_first_gradients(method)
         for step, (real_A, real_B) in enumerate(zip(archive.arrays["A"], archive.arrays["B"])):
             losses = method.step({"real_A": real_A.astype("float64"), "real_B": real_B.astype("float64")})
-            worst = max(_loss_difference(losses[name], float(figure)) for name, figure in archive.below(f"step{step}/").items())
-            measures.append(Measure(f"losses of step {step}", worst, LATER_LOSSES if step else FIRST_LOSSES))
+            pairs = {name: (np.array(losses[name]), figure) for name, figure in archive.below(f"step{step}/").items()}
+            at_most, file = (LATER_LOSSES, "bp_align") if step else (FIRST_LOSSES, "loss")
+            measures.append(_measure(f"losses of step {step}", pairs, _loss_difference, at_most, file))
     finally:
         paddle.set_default_dtype(previous)
     for name in archive.networks:
         expected = archive.state("grad", name, method.networks[name].state_dict())
-        worst = max(_gradient_difference(gradients[name][key], value) for key, value in expected.items())
-        measures.append(Measure(f"gradients of {name}", worst, GRADIENTS))
+        pairs = {key: (gradients[name][key], value) for key, value in expected.items()}
+        measures.append(_measure(f"gradients of {name}", pairs, _gradient_difference, GRADIENTS, "bp_align"))
     for name in archive.networks:
         ours = method.networks[name].state_dict()
         initial, final = archive.state("init", name, ours), archive.state("final", name, ours)
-        difference = sum(np.abs(ours[key].numpy() - value).sum() for key, value in final.items())
+        pairs = {key: (ours[key].numpy(), value) for key, value in final.items()}
+        difference = sum(np.abs(our - their).sum() for our, their in pairs.values())
         update = sum(np.abs(value.astype("float64") - initial[key]).sum() for key, value in final.items())
-        measures.append(Measure(f"final weights of {name}", float(difference / update), FINAL))
+        measures.append(Measure(f"final weights of {name}", float(difference / update), FINAL, pairs, "bp_align"))
     return measures
 
 
-def _forward_measure(archive: Archive, name: str, at_most: float) -> Measure:
-    """Compare the outputs under forward/, named NETWORK or NETWORK/PART."""
+def write_reprod_log(measures: Sequence[Measure], folder: Path) -> None:
+    """Write forward_paddle.npy and forward_torch.npy, and so on for STEPS: the files that reprod_log's ReprodDiffHelper compares.
+
+    The form is a pickled dict of arrays; nothing here reads one. Raises OSError where a file cannot be written.
+    """
+    for step in STEPS:
+        pairs = {
+            f"{measure.name}/{key}": pair for measure in measures if measure.step == step for key, pair in measure.pairs.items()
+        }
+        for side, whose in enumerate(("paddle", "torch")):
+            content = io.BytesIO()
+            np.save(content, {name: np.asarray(pair[side], "float64") for name, pair in pairs.items()})
+            write_bytes(folder / f"{step}_{whose}.npy", content.getvalue())
+
+
+def _measure(
+    name: str, pairs: Pairs, difference: Callable[[np.ndarray, np.ndarray], float], at_most: float, step: Optional[str] = None
+) -> Measure:
+    """The worst of some pairs."""
+    return Measure(name, max(difference(*pair) for pair in pairs.values()), at_most, pairs, step)
+
+
+def _forward_pairs(archive: Archive) -> Pairs:
+    """The outputs under forward/, named NETWORK or NETWORK/PART."""
     method = build(archive)
     # Pix2Pix's generator takes its statistics from the batch, in every phase.
     method.set_training(isinstance(method.config, Pix2PixConfig))
@@ -141,7 +174,7 @@ def _forward_measure(archive: Archive, name: str, at_most: float) -> Measure:
             output = method.networks[network](images["B" if network == "D_A" else "A"])
             parts = output._asdict() if isinstance(output, tuple) else {}
             outputs.update({network: output}, **{f"{network}/{part}": value for part, value in parts.items()})
-    return Measure(name, max(_relative_difference(outputs[key].numpy(), value) for key, value in expected.items()), at_most)
+    return {key: (outputs[key].numpy(), value) for key, value in expected.items()}
 
 
 def _record_first_gradients(method: Method) -> Dict[str, Arrays]:
@@ -172,28 +205,31 @@ def _gradient_difference(ours: np.ndarray, expected: np.ndarray) -> float:
     return _relative_difference(ours, expected)
 
 
-def _loss_difference(ours: float, expected: float) -> float:
+def _loss_difference(ours: np.ndarray, expected: np.ndarray) -> float:
     """Relative difference; nothing where both agree to 1e-9."""
-    difference = abs(ours - expected)
-    return 0.0 if difference <= 1e-9 else difference / max(abs(expected), 1e-300)
+    difference = float(abs(ours - expected))
+    return 0.0 if difference <= 1e-9 else difference / max(abs(float(expected)), 1e-300)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code, 1 where a measure is over its tolerance."""
-    return exit_code_of(lambda: run(arguments), see="the archive's path")
+    return exit_code_of(lambda: run(arguments), see="the archive's path and --reprod_log")
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run one command line. Raises UserError."""
+    """Run one command line. Raises UserError or OSError."""
     parser = OneLineParser(prog="python -m tools.parity", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="an archive of the authors' figures (.npz)")
     parser.add_argument("--form", choices=ops.FORMS, default="fast", help="of the operations (default: fast)")
+    parser.add_argument("--reprod_log", type=Path, metavar="DIR", help="folder for the figures, in the form that reprod_log reads")
     options = parser.parse_args(arguments)
     with ops.using(options.form):
         measures = compare(Archive(options.file))
-    for name, value, at_most in measures:
+    if options.reprod_log:
+        write_reprod_log(measures, options.reprod_log)
+    for name, value, at_most, _, _ in measures:
         print(f"{'ok  ' if value <= at_most else 'OVER'}  {name:28s} {value:9.2e}  at most {at_most:.0e}")
-    return 0 if all(value <= at_most for _, value, at_most in measures) else 1
+    return 0 if all(measure.value <= measure.at_most for measure in measures) else 1
 
 
 if __name__ == "__main__":
