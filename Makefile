@@ -30,6 +30,10 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet -r requirements-deploy.txt || echo "without ONNX Runtime and OpenVINO: their tests are skipped"
 	touch $@
 
+.venv/notebook: .venv/ready
+	$(BIN)/python -m pip install --quiet 'nbclient>=0.10,<1' 'ipykernel>=6,<8' || echo "without Jupyter: the test of the notebook is skipped"
+	touch $@
+
 demo: setup
 ifneq ($(WEIGHTS),)
 	$(DEMO) --phase test --checkpoint $(WEIGHTS)
@@ -50,7 +54,7 @@ endif
 	@echo "How training went: $(RUN)/samples and $(RUN)/metrics.jsonl,"
 	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 
-test: setup .venv/deploy
+test: setup .venv/deploy .venv/notebook
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: setup
