@@ -40,6 +40,7 @@ EVALUATION = "evaluation"
 # Which generators translate: with --ema their averages; or as the optimizer left them.
 AVERAGED, RAW = "averaged", "raw"
 TEST_PHASE = "test and evaluate phases"
+MOST_READ_QUICKLY = 1000
 
 
 def setting(
@@ -149,6 +150,13 @@ class Config:
         phases=("train", "test", "evaluate"),
     )
     json: bool = setting(False, "print the report as JSON", "run", resume="command", phases=("check",))
+    quick: bool = setting(
+        False,
+        f"read at most {MOST_READ_QUICKLY} images of each folder, evenly spread, and list the others",
+        "run",
+        resume="command",
+        phases=("check",),
+    )
     debug: bool = setting(False, "show tracebacks", "run", resume="command")
     amp: Optional[str] = setting(
         None,

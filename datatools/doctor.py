@@ -7,17 +7,19 @@ Takes main.py's flags for the data (--data_root, --img_size, --img_ch, --load_si
 --result_dir). With --method that method decides; without it any will do. Exit code 0: trainable; 1: not; 2: a wrong command. A
 contact sheet of each folder, squares as the networks are given them, goes to RESULT_DIR/DATASET/check/FOLDER.png.
 
---json prints one object, with the findings from the worst on, and modes and formats by Pillow's names:
+--quick reads at most 1000 images of each folder and lists the others. --json prints one object, with the findings from the worst
+on, and modes and formats by Pillow's names:
 
 {"dataset": folder, "trainable": as the exit code, "methods": {"ugatit": whether it can be trained, ...}, "disk_bytes": of all files
- in the folders, "folders": {"trainA": {"images": 500, "unreadable": 0, "bytes": 9400000, "sizes": {"256x256": 500}, "modes": {...},
- "formats": {...}}, ...}, "findings": [{"kind", "severity": "error", "warning" or "note", "message", "consequence", "stops": methods
- whose training it would stop, "cases": [{"files", "detail"}, ...], "files": those of all cases}, ...], "sheets": paths, "seconds"}
+ in the folders, "folders": {"trainA": {"images": 500, "read": 500, "unreadable": 0, "bytes": 9400000 (of those read), "sizes":
+ {"256x256": 500}, "modes": {...}, "formats": {...}}, ...}, "findings": [{"kind", "severity": "error", "warning" or "note",
+ "message", "consequence", "stops": methods whose training it would stop, "cases": [{"files", "detail"}, ...], "files": those of all cases}, ...], "sheets": paths, "seconds"}
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import textwrap
@@ -29,7 +31,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from command_line import exit_code_of, parse_arguments
-from config import CONFIGS, Config
+from config import CONFIGS, MOST_READ_QUICKLY, Config
 from dataset import MOST_LISTED, find_images, is_hidden, open_data_set, read_ahead, train_proportions, walk
 from datatools.checks import ERROR, FOLDERS, JOINED, WARNING, Survey, counted, diagnose, examine, training_folders
 from engine.progress import track
@@ -56,7 +58,9 @@ def check(config: Config, as_json: bool = False, any_method: bool = False) -> in
         "dataset": str(survey.root),
         "trainable": bool(trainable),
         "methods": {method: method in trainable for method in survey.configs},
-        "disk_bytes": sum(p.stat().st_size for folder in survey.files for p in walk(survey.root / folder) if p.is_file()),
+        "disk_bytes": sum(
+            os.path.getsize(path) for folder in survey.files for path in walk(survey.root / folder) if os.path.isfile(path)
+        ),
         "folders": {folder: summarize(survey, folder) for folder in survey.files},
         "findings": [{**f._asdict(), "files": [file for case in f.cases for file in case["files"]]} for f in findings],
         "sheets": [str(path) for path in write_sheets(survey, Path(config.result_dir) / config.dataset / "check")],
@@ -72,7 +76,11 @@ def check(config: Config, as_json: bool = False, any_method: bool = False) -> in
 
 
 def read_data_set(config: Config, any_method: bool = False) -> Survey:
-    """Read every image of the data set, `config.num_workers` at a time. Raises DataError where a folder cannot be read."""
+    """Read the images of the data set, with --quick some of them, `config.num_workers` at a time.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
     root = open_data_set(config)
     files = {folder: find_images(root / folder) for folder in FOLDERS if (root / folder).is_dir()}
     configs = {config.method: config}
@@ -80,17 +88,23 @@ def read_data_set(config: Config, any_method: bool = False) -> Survey:
         shared = {name: getattr(config, name) for name in SHARED}
         every = {method: config_class(**shared) for method, config_class in CONFIGS.items()}
         configs = {m: c for m, c in every.items() if files.keys() >= set(training_folders(c, files))} or every
-    names = [(folder, name) for folder in files for name in files[folder]]
+    names = [(folder, name) for folder in files for name in (evenly_spread(files[folder]) if config.quick else files[folder])]
     proportions = train_proportions(root)
     ahead = read_ahead(lambda i: examine(root, *names[i], config, proportions), 0, len(names) - 1, config.num_workers)
     return Survey(root, configs, files, list(track(ahead, "reading", len(names))), passed_over(root, files))
 
 
+def evenly_spread(names: Sequence[str]) -> List[str]:
+    """Up to MOST_READ_QUICKLY of them."""
+    places = np.linspace(0, len(names) - 1, min(MOST_READ_QUICKLY, len(names))).round().astype(int)
+    return [names[place] for place in places]
+
+
 def passed_over(root: Path, files: Dict[str, Sequence[str]]) -> List[Tuple[str, str]]:
     """Paths of what no phase reads, relative to `root`, sorted, and the kind of finding."""
-    read = {root / folder / name for folder in files for name in files[folder]}
+    read = {os.path.join(root, folder, name) for folder in files for name in files[folder]}
     beside = [path for path in root.iterdir() if path.name not in files and not path.is_file() and not is_hidden(path.name)]
-    inside = [path for folder in files for path in walk(root / folder) if path not in read]
+    inside = [Path(path) for folder in files for path in walk(root / folder) if path not in read]
     return sorted((path.relative_to(root).as_posix(), why_passed_over(path, root)) for path in beside + inside)
 
 
@@ -129,7 +143,8 @@ def summarize(survey: Survey, folder: str) -> Dict[str, Any]:
     images = [image for image in survey.images if image.folder == folder]
     readable = [image for image in images if image.size]
     return {
-        "images": len(images),
+        "images": len(survey.files[folder]),
+        "read": len(images),
         "unreadable": len(images) - len(readable),
         "bytes": sum((survey.root / image.path).stat().st_size for image in images),
         "sizes": dict(Counter(image.size for image in readable).most_common()),
@@ -145,7 +160,8 @@ def as_text(report: Dict[str, Any], config: Config) -> str:
     for name, folder in report["folders"].items():
         kinds = "; ".join(shortened(folder[counts]) for counts in ("sizes", "modes", "formats") if folder[counts])
         unreadable = f", {folder['unreadable']} unreadable" if folder["unreadable"] else ""
-        lines.append(f"{name:8}{counted(folder['images'], 'image')}{unreadable}: {kinds}")
+        some = f", {folder['read']} of them read" if folder["read"] < folder["images"] else ""
+        lines.append(f"{name:8}{counted(folder['images'], 'image')}{some}{unreadable}: {kinds}")
     lines.append("")
     for finding in report["findings"]:
         stops = finding["stops"] if len(finding["stops"]) < len(report["methods"]) else []

@@ -90,7 +90,7 @@ def test_a_clean_set_is_trainable_and_gets_its_sheets(draw, size, trainable, cou
     for name, folder in found["folders"].items():
         bytes_of_it = sum(path.stat().st_size for path in (root / name).iterdir())
         assert folder == {
-            "images": counts[name], "unreadable": 0, "bytes": bytes_of_it, "sizes": {size: counts[name]},
+            "images": counts[name], "read": counts[name], "unreadable": 0, "bytes": bytes_of_it, "sizes": {size: counts[name]},
             "modes": {"RGB": counts[name]}, "formats": {"PNG": counts[name]},
         }  # fmt: skip
     assert found["disk_bytes"] == sum(folder["bytes"] for folder in found["folders"].values())
@@ -297,3 +297,14 @@ def test_the_check_phase_judges_as_the_tool_does(tmp_path, capsys):
         assert main.main(flags(tmp_path, "--phase", "check", *more)) == exit_code
         assert words in capsys.readouterr().out
     assert (tmp_path / "results" / "tiny" / "check" / "trainA.png").exists()
+
+
+def test_quick_reads_some_and_lists_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "MOST_READ_QUICKLY", 2)
+    root = draw_dataset(tmp_path / "data", train=5)
+    (root / "trainA" / "note.txt").write_text("a note")
+    arguments = ["--dataset", "tiny", "--data_root", str(tmp_path / "data"), "--result_dir", str(tmp_path / "results")]
+    assert main.main([*arguments, "--phase", "check", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "trainA  5 images, 2 of them read" in said and "note.txt" in said
+    assert doctor.evenly_spread(["a", "b", "c", "d", "e"]) == ["a", "e"]
