@@ -159,7 +159,7 @@ def check(config: Config, typed: List[str]) -> int:
 
 
 def deploy(phase: str, arguments: Sequence[str]) -> int:
-    """--phase translate and --phase export: use a trained model. Paddle is imported where the model needs it."""
+    """--phase translate, export and serve: use a trained model. Paddle is imported where the model needs it."""
     from deploy.settings import parse_settings
 
     settings = parse_settings(phase, arguments)
@@ -167,6 +167,10 @@ def deploy(phase: str, arguments: Sequence[str]) -> int:
         from deploy.export import export
 
         return export(settings)
+    if phase == "serve":
+        from deploy.serve import serve
+
+        return serve(settings)
     from deploy.translate import translate
 
     return translate(settings)
