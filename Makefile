@@ -1,5 +1,6 @@
 # make demo    set up .venv, draw the demo set, train a small U-GAT-IT on it (or go on with that), translate its test images
 #              METHOD=cyclegan or METHOD=pix2pix: another method
+# make web     set up .venv, show a page in the browser that translates pictures with the models in weights/
 # make test    set up .venv, run the tests
 # make lint    check format and style
 #
@@ -11,7 +12,7 @@ METHOD ?= ugatit
 DEMO := $(BIN)/python main.py --dataset portraits --method $(METHOD)
 RUN := results/portraits/$(METHOD)
 
-.PHONY: setup demo test lint
+.PHONY: setup demo web test lint
 
 setup: .venv/ready
 
@@ -27,6 +28,10 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet -r requirements-deploy.txt || echo "without ONNX Runtime and OpenVINO: their tests are skipped"
 	touch $@
 
+.venv/web: .venv/ready requirements-web.txt
+	$(BIN)/python -m pip install --quiet -r requirements-web.txt || echo "without Gradio: no page, and its tests are skipped"
+	touch $@
+
 demo: setup
 	$(DEMO) --phase train $$(ls $(RUN)/checkpoints/*/meta.json >/dev/null 2>&1 && echo --resume || echo --preset demo)
 	$(DEMO) --phase test
@@ -36,7 +41,10 @@ demo: setup
 	@echo "How training went: $(RUN)/samples and $(RUN)/metrics.jsonl,"
 	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 
-test: setup .venv/deploy
+web: setup .venv/web
+	$(BIN)/python main.py --phase serve
+
+test: setup .venv/deploy .venv/web
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: setup

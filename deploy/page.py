@@ -115,8 +115,8 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
 
     say, facts = partial(text, language), translations.facts
 
-    def refusal(refused: Refused) -> gr.Error:
-        return gr.Error(say(refused.key, **refused.values), title="", print_exception=False)
+    def tell(refused: Refused) -> None:
+        gr.Warning(say(refused.key, **refused.values), title=say("refused"))
 
     def write(name: str, view: np.ndarray) -> str:
         file = Path(tempfile.mkdtemp(dir=folder)) / f"{name}.png"
@@ -131,7 +131,8 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
         try:
             views = translations.views(file, model, size)
         except Refused as refused:
-            raise refusal(refused) from refused
+            tell(refused)
+            return None, None, None
         name = f"{file.stem}_{facts[model].direction}"
         result = write(name, views.translated)
         heatmap = None if views.heatmap is None else write(f"{name}_cam", views.heatmap)
@@ -146,14 +147,15 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
         """The results, and a zip of them; what cannot be translated is left out with a warning."""
         uploads = uploads or []
         if len(uploads) > MOST_AT_ONCE:
-            raise refusal(Refused("too_many", most=MOST_AT_ONCE))
+            tell(Refused("too_many", most=MOST_AT_ONCE))
+            return None, None
         results = []
         for number, upload in enumerate(progress.tqdm(uploads), 1):
             file = Path(upload["path"])
             try:
                 results.append(write(f"{number:02d}_{file.stem}", translations.views(file, model, size).translated))
             except Refused as refused:
-                gr.Warning(say(refused.key, **refused.values), title="")
+                tell(refused)
         if not results:
             return None, None
         archive = Path(tempfile.mkdtemp(dir=folder)) / "translated.zip"
@@ -184,22 +186,19 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
             model = gr.Radio(choices, value=0, label=say("models"), scale=2, min_width=320)
             size = gr.Radio([(say(size), size) for size in (MODEL, KEEP)], value=MODEL, label=say("size"), scale=1)
         inputs = [model, size]
-        with gr.Tab(say("one")):
-            with gr.Row():
-                with gr.Column(scale=1, min_width=280):
-                    picture = picture_of(label=say("picture"), sources=["upload", "clipboard", "webcam"])
-                    gallery = gr.Dataset(components=[picture], samples=samples(0), label=say("examples"))
-                with gr.Column(scale=2, min_width=280):
-                    with gr.Row():
-                        result = shown(label=say("result"))
-                        heatmap = shown(label=say("heatmap"), visible=facts[0].has_heatmap)
-                    compare = gr.ImageSlider(
-                        label=say("compare"), type="filepath", image_mode=None, interactive=False, max_height=340
-                    )
+        with gr.Tab(say("one")), gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                picture = picture_of(label=say("picture"), sources=["upload", "clipboard", "webcam"])
+                gallery = gr.Dataset(components=[picture], samples=samples(0), label=say("examples"))
+            with gr.Column(scale=2, min_width=280):
+                with gr.Row():
+                    result = shown(label=say("result"))
+                    heatmap = shown(label=say("heatmap"), visible=facts[0].has_heatmap)
+                compare = gr.ImageSlider(label=say("compare"), type="filepath", image_mode=None, interactive=False, max_height=340)
         with gr.Tab(say("several")):
             uploads = gr.File(label=say("pictures", most=MOST_AT_ONCE), file_count="multiple", file_types=["image"])
             button = gr.Button(say("translate"), variant="primary")
-            results = gr.Gallery(label=say("results"), interactive=False, object_fit="contain")
+            results = gr.Gallery(label=say("results"), interactive=False, columns=4, object_fit="contain")
             archive = gr.File(label=say("zip"), interactive=False)
         gallery.click(lambda sample: sample[0], gallery, picture, **at_once)
         model.change(adapt, model, [gallery, heatmap], **at_once)

@@ -32,9 +32,9 @@ SECONDS_TO_FINISH = 1  # for requests that are under way when the server is stop
 POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 FONT = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 STYLE = """
-.gradio-container { max-width: 1200px !important; margin: auto !important }
+.gradio-container { width: 100%; max-width: 1200px !important; margin: auto !important }
 .image-frame img, .thumbnail-item img, .preview img { object-fit: contain !important }
-#other-language { position: absolute; top: 24px; right: 24px; width: auto; z-index: 1 }
+#other-language { position: absolute; top: 12px; right: 0; width: auto }
 """
 
 
