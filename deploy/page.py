@@ -116,7 +116,7 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
     say, facts = partial(text, language), translations.facts
 
     def tell(refused: Refused) -> None:
-        gr.Warning(say(refused.key, **refused.values), title=say("refused"))
+        gr.Warning(say(refused.key, **refused.values))
 
     def write(name: str, view: np.ndarray) -> str:
         file = Path(tempfile.mkdtemp(dir=folder)) / f"{name}.png"
@@ -188,11 +188,11 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
         inputs = [model, size]
         with gr.Tab(say("one")), gr.Row():
             with gr.Column(scale=1, min_width=280):
-                picture = picture_of(label=say("picture"), sources=["upload", "clipboard", "webcam"])
+                picture = picture_of(label=say("picture"), sources=["upload", "clipboard", "webcam"], elem_id="picture")
                 gallery = gr.Dataset(components=[picture], samples=samples(0), label=say("examples"))
             with gr.Column(scale=2, min_width=280):
                 with gr.Row():
-                    result = shown(label=say("result"))
+                    result = shown(label=say("result"), elem_id="result")
                     heatmap = shown(label=say("heatmap"), visible=facts[0].has_heatmap)
                 compare = gr.ImageSlider(label=say("compare"), type="filepath", image_mode=None, interactive=False, max_height=340)
         with gr.Tab(say("several")):

@@ -35,7 +35,6 @@ TEXTS = {
     "translate": ("Translate", "开始翻译"),
     "results": ("Results", "结果"),
     "zip": ("All results", "全部结果"),
-    "refused": ("Not translated", "未翻译"),
     "unreadable": (
         "{name} cannot be read: it is not a picture, or it is damaged.",
         "无法读取 {name}：它不是图片，或文件已损坏。",
