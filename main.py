@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> Optional[int]:
     """Parse, configure the CPU, run the phase. Raises UserError or OSError."""
     phase = phase_of(arguments)
     if phase in DEPLOY_PHASES:
-        with signals_stop("stopped; the same command goes on"):
+        with signals_stop("stopped" if phase == "serve" else "stopped; the same command goes on"):
             return deploy(phase, arguments)
     config, typed = parse_arguments(arguments)
     refuse_flags_of_other_phases(config, typed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import zipfile
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -82,8 +82,7 @@ class Translations:
 def example_pictures(facts: ModelFacts) -> Iterator[np.ndarray]:
     """Pictures (H, W, 3) uint8 to try a model with: drawn faces, or the first test images of its data set where it is there."""
     if facts.dataset == DRAWN:
-        draw = draw_photograph if facts.direction == "A2B" else draw_anime
-        yield from (draw(Identity(0, index), EXAMPLE_SIDE) for index in range(EXAMPLES))
+        yield from drawn_faces("AB".index(facts.direction[0]))
         return
     try:
         config = CONFIGS[facts.method](method=facts.method, dataset=facts.dataset, img_size=EXAMPLE_SIDE)
@@ -91,6 +90,13 @@ def example_pictures(facts: ModelFacts) -> Iterator[np.ndarray]:
         yield from (to_image(part.read(index).image) for index in range(min(EXAMPLES, len(part.names) if part else 0)))
     except DataError:
         return
+
+
+@lru_cache(maxsize=None)
+def drawn_faces(domain: int) -> List[np.ndarray]:
+    """Faces of the drawn set's test part: as photographs (0) or as anime portraits (1)."""
+    draw = (draw_photograph, draw_anime)[domain]
+    return [draw(Identity(0, index), EXAMPLE_SIDE) for index in range(EXAMPLES)]
 
 
 def labels(facts: Sequence[ModelFacts], language: str) -> List[str]:

@@ -5,6 +5,7 @@ Neither the browser nor this process gets anything from another host. Uploads an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -154,17 +155,15 @@ def run(app: Any, listening: socket.socket, debug: bool) -> int:
     with StopRequest() as stop:
 
         async def end_if_asked() -> None:
-            server.should_exit = server.should_exit or stop.exit_code is not None
+            server.should_exit = stop.exit_code is not None
 
+        level = "info" if debug else "critical"
         server = uvicorn.Server(
             uvicorn.Config(
-                app,
-                log_level="info" if debug else "critical",
-                timeout_graceful_shutdown=SECONDS_TO_FINISH,
-                callback_notify=end_if_asked,
-                timeout_notify=0,
+                app, log_level=level, timeout_graceful_shutdown=SECONDS_TO_FINISH, callback_notify=end_if_asked, timeout_notify=0
             )
         )
+        server.capture_signals = contextlib.nullcontext  # `stop` does
         server.run(sockets=[listening])
     if stop.exit_code is not None:
         raise Interrupted("stopped", stop.exit_code)
