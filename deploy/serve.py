@@ -49,10 +49,12 @@ def serve(settings: ServeSettings) -> int:
     if not find_spec("gradio"):
         raise ConfigError(f"--phase serve needs the package gradio: {INSTALL}")
     with listen(settings.host, settings.port) as listening, tempfile.TemporaryDirectory(prefix="page-") as folder:
+        uploads, examples = Path(folder, "uploads"), Path(folder, "examples")
+        uploads.mkdir()
         # Gradio reads these when it is imported.
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False")
+        os.environ.update(GRADIO_TEMP_DIR=str(uploads), GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False")
         translations = Translations(open_predictors(settings), settings.most_megapixels * 10**6)
-        app = build_app(translations, Path(folder))
+        app = build_app(translations, uploads, examples)
         sys.addaudithook(refuse_connections)
         host, port = listening.getsockname()[:2]
         print(f"the page is at http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)", flush=True)
@@ -93,8 +95,13 @@ def _is_model(path: Path) -> bool:
     return (path / META).is_file() or has_checkpoints(path / "checkpoints") or is_exported(path)
 
 
-def build_app(translations: Translations, folder: Path) -> Any:
-    """The web application: the page in each language, and the way to one of them. `folder` is Gradio's own (GRADIO_TEMP_DIR)."""
+def build_app(translations: Translations, uploads: Path, examples: Path) -> Any:
+    """The web application: the page in each language, and the way to one of them.
+
+    Args:
+        uploads: Gradio's own folder (GRADIO_TEMP_DIR), in which it deletes old files.
+        examples: an empty folder for pictures to try the models with.
+    """
     import gradio as gr
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -106,13 +113,13 @@ def build_app(translations: Translations, folder: Path) -> Any:
         return RedirectResponse("zh/" if wanted.startswith("zh") else "en/")
 
     app = Starlette(routes=[Route("/", choose_language)], middleware=[Middleware(SelfContained)])
-    examples = [
-        [_written(folder / "examples" / str(number) / f"{index}.png", picture) for index, picture in enumerate(pictures)]
+    files = [
+        [_written(examples / str(number) / f"{index}.png", picture) for index, picture in enumerate(pictures)]
         for number, pictures in enumerate(example_pictures(facts) for facts in translations.facts)
     ]
     theme = gr.themes.Soft(font=FONT, font_mono=("ui-monospace", "monospace"))
     for language in LANGUAGES:
-        page = build_page(language, translations, examples, folder)
+        page = build_page(language, translations, files, uploads)
         # Only then does Gradio hold visitors to files that they have uploaded; its `launch` sets it, mounting does not.
         page.has_launched = True
         looks = dict(footer_links=[], theme=theme, css=STYLE)
