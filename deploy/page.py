@@ -148,7 +148,7 @@ def build_page(language: str, translations: Translations, examples: Sequence[Seq
         uploads: Optional[Sequence[Upload]],
         model: int,
         size: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it here
+        progress: Any = gr.Progress(),  # noqa: B008 - Gradio looks for it here
     ) -> Tuple:
         """The results, and a zip of them; what cannot be translated is left out with a warning."""
         uploads = uploads or []

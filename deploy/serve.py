@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from config import METHODS
 from deploy.exported import is_exported
 from deploy.facts import PROJECT
 from deploy.page import Translations, build_page, example_pictures
@@ -71,7 +72,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def open_predictors(settings: ServeSettings) -> List[Predictor]:
-    """Every direction of every model that --checkpoint names.
+    """Every direction of every model that --checkpoint names, U-GAT-IT's first.
 
     Raises:
         ConfigError, CheckpointError, WeightsError: there is none, or it is not what it should be.
@@ -81,7 +82,8 @@ def open_predictors(settings: ServeSettings) -> List[Predictor]:
     if settings.checkpoint is None and not models:
         raise ConfigError(f"there is no model in {path}: name one with --checkpoint, such as the folder of a run")
     load = partial(Predictor.load_all, engine=settings.engine, weights=settings.weights, device=settings.device)
-    return [predictor for model in models or [path] for predictor in load(model)]
+    predictors = [predictor for model in models or [path] for predictor in load(model)]
+    return sorted(predictors, key=lambda predictor: METHODS.index(predictor.facts.method))
 
 
 def find_models(folder: Path) -> List[Path]:
