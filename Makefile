@@ -1,6 +1,7 @@
 # make demo    set up .venv, draw the demo set, translate its test images with the weights that come with the project; then train
 #              a small U-GAT-IT (or go on with that) and translate them with it
 #              METHOD=cyclegan or METHOD=pix2pix: another method (no weights come with CycleGAN)
+# make web     set up .venv, show a page in the browser that translates pictures with the models in weights/
 # make test    set up .venv, run the tests
 # make lint    check format and style
 #
@@ -14,7 +15,7 @@ RUN := results/portraits/$(METHOD)
 WEIGHTS := $(wildcard weights/portraits_$(METHOD))
 WITH_WEIGHTS := $(RUN)/test_portraits_$(METHOD)
 
-.PHONY: setup demo test lint
+.PHONY: setup demo web test lint
 
 setup: .venv/ready
 
@@ -32,6 +33,10 @@ setup: .venv/ready
 
 .venv/notebook: .venv/ready
 	$(BIN)/python -m pip install --quiet 'nbclient>=0.10,<1' 'ipykernel>=6,<8' || echo "without Jupyter: the test of the notebook is skipped"
+	touch $@
+
+.venv/web: .venv/ready requirements-web.txt
+	$(BIN)/python -m pip install --quiet -r requirements-web.txt || echo "without Gradio: no page, and its tests are skipped"
 	touch $@
 
 demo: setup
@@ -54,7 +59,10 @@ endif
 	@echo "How training went: $(RUN)/samples and $(RUN)/metrics.jsonl,"
 	@echo "or in a browser:   $(BIN)/visualdl --logdir $(RUN)/log"
 
-test: setup .venv/deploy .venv/notebook
+web: setup .venv/web
+	$(BIN)/python main.py --phase serve
+
+test: setup .venv/deploy .venv/notebook .venv/web
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: setup

@@ -23,7 +23,7 @@ from metrics.facts import FLAG_NAMES, METRICS
 METHODS = ("ugatit", "cyclegan", "pix2pix")
 # Those of a method's configuration, and those that have settings of their own (deploy/settings.py).
 PHASES = ("train", "test", "evaluate", "check")
-DEPLOY_PHASES = ("translate", "export")
+DEPLOY_PHASES = ("translate", "export", "serve")
 AMP_TYPES = ("bf16", "fp16")
 DEVICES = ("auto", "cpu", "gpu", "cuda")
 GAN_MODES = ("lsgan", "vanilla", "wgangp")
@@ -87,7 +87,7 @@ class Config:
     method: str = setting("ugatit", "which paper", "run", choices=METHODS)
     phase: str = setting(
         "train",
-        f"what to do; {' and '.join(DEPLOY_PHASES)} have flags of their own: --phase {DEPLOY_PHASES[0]} --help",
+        f"what to do; {', '.join(DEPLOY_PHASES)} have flags of their own: --phase {DEPLOY_PHASES[0]} --help",
         "run",
         resume="command",
         choices=(*PHASES, *DEPLOY_PHASES),

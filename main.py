@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> Optional[int]:
     """Parse, configure the CPU, run the phase. Raises UserError or OSError."""
     phase = phase_of(arguments)
     if phase in DEPLOY_PHASES:
-        with signals_stop("stopped; the same command goes on"):
+        with signals_stop("stopped" if phase == "serve" else "stopped; the same command goes on"):
             return deploy(phase, arguments)
     config, typed = parse_arguments(arguments)
     refuse_flags_of_other_phases(config, typed)
@@ -173,7 +173,7 @@ def check(config: Config, typed: List[str]) -> int:
 
 
 def deploy(phase: str, arguments: Sequence[str]) -> int:
-    """--phase translate and --phase export: use a trained model. Paddle is imported where the model needs it."""
+    """--phase translate, export and serve: use a trained model. Paddle is imported where the model needs it."""
     from deploy.settings import parse_settings
 
     settings = parse_settings(phase, arguments)
@@ -181,6 +181,10 @@ def deploy(phase: str, arguments: Sequence[str]) -> int:
         from deploy.export import export
 
         return export(settings)
+    if phase == "serve":
+        from deploy.serve import serve
+
+        return serve(settings)
     from deploy.translate import translate
 
     return translate(settings)

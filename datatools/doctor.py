@@ -13,7 +13,8 @@ on, and modes and formats by Pillow's names:
 {"dataset": folder, "trainable": as the exit code, "methods": {"ugatit": whether it can be trained, ...}, "disk_bytes": of all files
  in the folders, "folders": {"trainA": {"images": 500, "read": 500, "unreadable": 0, "bytes": 9400000 (of those read), "sizes":
  {"256x256": 500}, "modes": {...}, "formats": {...}}, ...}, "findings": [{"kind", "severity": "error", "warning" or "note",
- "message", "consequence", "stops": methods whose training it would stop, "cases": [{"files", "detail"}, ...], "files": those of all cases}, ...], "sheets": paths, "seconds"}
+ "message", "consequence", "stops": methods whose training it would stop, "cases": [{"files", "detail"}, ...], "files": those of
+ all cases}, ...], "sheets": paths, "seconds"}
 """
 
 from __future__ import annotations

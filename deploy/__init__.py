@@ -1,1 +1,1 @@
-"""Using a trained model: predictor and its engines, translate, export."""
+"""Using a trained model: predictor and its engines, translate, export, the page."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from deploy.engines import Engine, OnnxRuntimeEngine, OpenVinoEngine, PaddleEngine, choose_engine
 from deploy.facts import ModelFacts, from_metadata
@@ -20,8 +20,15 @@ FOR_ONNX, FOR_PROGRAMS = ("onnxruntime", "openvino"), ("paddle",)
 def is_exported(path: Path) -> bool:
     """Whether a path is that of an exported file or of a folder of them."""
     if path.is_dir():
-        return any(is_exported(path / f"{direction}{kind}") for direction in DIRECTIONS for kind in (ONNX, PROGRAM))
+        return bool(exported_directions(path))
     return path.is_file() and (path.suffix == ONNX or path.with_suffix(PROGRAM_WEIGHTS).is_file())
+
+
+def exported_directions(path: Path) -> List[Optional[str]]:
+    """The directions of which a folder has exported files; of a file None, its own."""
+    if path.is_file():
+        return [None]
+    return [way for way in DIRECTIONS if any(is_exported(path / f"{way}{kind}") for kind in (ONNX, PROGRAM))]
 
 
 def open_exported(

@@ -11,13 +11,13 @@ Paddle is imported by `Predictor.load`, and only for a model that needs it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
 
 from deploy.engines import engine_of
-from deploy.exported import is_exported, open_exported
+from deploy.exported import exported_directions, is_exported, open_exported
 from deploy.facts import ModelFacts
 from deploy.settings import KEEP, MODEL, parse_size
 from deploy.sizes import translate_at_own_size
@@ -25,6 +25,9 @@ from engine.checkpoint import shipped
 from engine.cpu import configure_cpu
 from errors import CheckpointError, ConfigError, DataError
 from utils import resize, to_colour, to_image, to_network
+
+if TYPE_CHECKING:
+    from deploy.model import Model
 
 # Larger pictures go through the network in tiles. At the paper's width one of this size takes 2.5 GB.
 MOST_PIXELS_AT_ONCE = 768 * 768
@@ -77,20 +80,27 @@ class Predictor:
             ConfigError: it has not this direction or these weights, or the engine or the device is not there.
         """
         path = shipped(Path(path))
-        if not path.exists() and path.name not in ("latest", "best"):  # names of checkpoints, not of files
-            raise CheckpointError(f"--checkpoint {path}: there is no such file or folder")
         if is_exported(path):
             if weights is not None:
                 raise ConfigError(f"--weights {weights}: {path} is exported and has one set of weights: leave the flag out")
             _refuse_gpu(device, "exported files run")
             return cls(*open_exported(path, direction, engine, amp))
-        if engine not in ("auto", "network"):
-            _refuse_gpu(device, f"the engine {engine} runs")
-        configure_cpu()
-        from deploy.model import choose_direction, load_models
+        models = _load_models(path, engine, weights, device, amp)
+        from deploy.model import choose_direction
 
-        model = choose_direction(load_models(path, weights, device, amp), direction)
+        model = choose_direction(models, direction)
         return cls(engine_of(model.generator, model.facts, engine, amp), model.facts)
+
+    @classmethod
+    def load_all(
+        cls, path: Union[str, Path], engine: str = "auto", weights: Optional[str] = None, device: str = "auto"
+    ) -> List[Predictor]:
+        """The model at `path` in each direction that it has; arguments and errors as in `load`."""
+        path = shipped(Path(path))
+        if is_exported(path):
+            return [cls.load(path, direction, engine, weights, device) for direction in exported_directions(path)]
+        models = _load_models(path, engine, weights, device).values()
+        return [cls(engine_of(model.generator, model.facts, engine), model.facts) for model in models]
 
     def __call__(self, images: Images, size: Union[str, int] = MODEL) -> Images:
         """Translate one image (H, W, 3) uint8 RGB, or a list of them, which gives a list.
@@ -152,6 +162,18 @@ class Predictor:
     def _run(self, images: np.ndarray) -> List[np.ndarray]:
         output = self.engine.run(images)
         return [values for values in output if values is not None]
+
+
+def _load_models(path: Path, engine: str, weights: Optional[str], device: str, amp: Optional[str] = None) -> Dict[str, Model]:
+    """The generators of a checkpoint by direction, for `engine`."""
+    if not path.exists() and path.name not in ("latest", "best"):  # names of checkpoints, not of files
+        raise CheckpointError(f"--checkpoint {path}: there is no such file or folder")
+    if engine not in ("auto", "network"):
+        _refuse_gpu(device, f"the engine {engine} runs")
+    configure_cpu()
+    from deploy.model import load_models
+
+    return load_models(path, weights, device, amp)
 
 
 def _refuse_gpu(device: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The flags of --phase translate and --phase export."""
+"""The flags of --phase translate, --phase export and --phase serve."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FORMATS = ("png", "jpg", "webp")
 EXPORT_FORMATS = ("onnx", "paddle", "both")
 # --size: the model's own, the picture's own, or a number.
 MODEL, KEEP = "model", "keep"
+# The models that come with the project, a folder each.
 MODEL_GROUP, PICTURES, MACHINE, FILES = "model", "pictures", "machine", "files"
 
 
@@ -97,6 +98,36 @@ class ExportSettings:
         _check_needed(self, ("checkpoint", "output"))
 
 
+@dataclass(frozen=True)
+class ServeSettings:
+    """Show a page in the browser that translates pictures with trained models."""
+
+    phase: str = setting("serve", "what to do", "run", choices=DEPLOY_PHASES)
+    checkpoint: Optional[str] = setting(
+        None,
+        "what translates: the folder of a run, a checkpoint folder, an exported file, or a folder with sub-folders of these "
+        "(none: all in weights)",
+        MODEL_GROUP,
+    )
+    weights: Optional[str] = setting(
+        None,
+        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        MODEL_GROUP,
+        choices=(AVERAGED, RAW),
+    )
+    host: str = setting("127.0.0.1", "the address to listen on; 0.0.0.0 shows the page to the whole network", "page")
+    port: int = setting(7860, "the port to listen on (0: any that is free)", "page", at_least=0, at_most=65535)
+    most_megapixels: int = setting(12, "of a picture that is translated at its own size", "page", at_least=1, at_most=67)
+    engine: str = setting(
+        "auto", "what computes; auto takes the fastest that is installed (docs/deploy.md)", MACHINE, choices=ENGINES
+    )
+    device: str = setting("auto", "auto takes a GPU where Paddle has one", MACHINE, choices=DEVICES)
+    debug: bool = setting(False, "show tracebacks, and the server's log", "run")
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
 def parse_size(size: Union[str, int]) -> Union[str, int]:
     """model, keep, or the pixels of the shorter side. Raises ConfigError for anything else."""
     text = str(size)
@@ -107,7 +138,13 @@ def parse_size(size: Union[str, int]) -> Union[str, int]:
     return int(text)
 
 
-SETTINGS: Dict[str, Type[Any]] = {"translate": TranslateSettings, "export": ExportSettings}
+SETTINGS: Dict[str, Type[Any]] = {"translate": TranslateSettings, "export": ExportSettings, "serve": ServeSettings}
+# What the usage line shows of each.
+USAGE = {
+    "translate": "--checkpoint PATH --input PATH --output DIR [flags]",
+    "export": "--checkpoint PATH --output DIR [flags]",
+    "serve": "[--checkpoint PATH] [flags]",
+}
 EXAMPLES = {
     "translate": (
         "--checkpoint results/selfie2anime/ugatit --input photos --output anime",
@@ -115,13 +152,14 @@ EXAMPLES = {
         "--checkpoint exported/A2B.onnx --input film.mp4 --output anime",
     ),
     "export": ("--checkpoint results/selfie2anime/ugatit --output exported --format both",),
+    "serve": ("", "--checkpoint results/selfie2anime/ugatit --port 8000"),
 }
 
 
 def parse_settings(phase: str, arguments: Sequence[str]) -> Any:
-    """The settings of a command line of --phase translate or export. Raises ConfigError."""
-    usage = f"python main.py --phase {phase} --checkpoint PATH {'--input PATH ' * (phase == 'translate')}--output DIR [flags]"
-    examples = "\n  ".join(["examples:", *(f"python main.py --phase {phase} {example}" for example in EXAMPLES[phase])])
+    """The settings of a command line of a phase in SETTINGS. Raises ConfigError."""
+    usage = f"python main.py --phase {phase} {USAGE[phase]}"
+    examples = "\n  ".join(["examples:", *(f"python main.py --phase {phase} {example}".rstrip() for example in EXAMPLES[phase])])
     typed = parse_fields(
         SETTINGS[phase], arguments, usage, examples, lambda flag: _explain_unknown(flag, phase), f"python main.py --phase {phase}"
     )

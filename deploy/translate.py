@@ -235,14 +235,12 @@ class Translator:
         original = resize(picture.image, width, height)
         views: Views = {}
         if self.settings.heatmap:
-            views[HEATMAP] = (original // 2) + (to_heat_map(heatmap, width, height) // 2)
+            views[HEATMAP] = heat_over(original, heatmap)
         if self.settings.keep_grey and _is_grey(picture.image):
             translated = translated.mean(2, keepdims=True).round().astype(np.uint8)
         if self.settings.side_by_side:
             views[SIDE_BY_SIDE] = np.concatenate([original, to_colour(translated)], axis=1)
-        if picture.alpha is not None:
-            translated = np.dstack([to_colour(translated), resize(picture.alpha[:, :, None], width, height)])
-        return {**views, "": translated}
+        return {**views, "": as_transparent(translated, picture)}
 
     def _write(self, job: Job, views: Views) -> None:
         self._wait(MOST_WAITING)
@@ -258,6 +256,20 @@ class Translator:
         """Until at most so many pictures are still to be written. Raises OSError where one cannot be."""
         while len(self.waiting) > most:
             self.waiting.popleft().result()
+
+
+def heat_over(original: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Where the CAM looks, (h, w) of any range, over the picture (H, W, 3) uint8; returns the same."""
+    height, width = original.shape[:2]
+    return (original // 2) + (to_heat_map(heatmap, width, height) // 2)
+
+
+def as_transparent(translated: np.ndarray, picture: Picture) -> np.ndarray:
+    """A translation (H, W, C) uint8 with the transparency of the original, if it has any: then (H, W, 4)."""
+    if picture.alpha is None:
+        return translated
+    height, width = translated.shape[:2]
+    return np.dstack([to_colour(translated), resize(picture.alpha[:, :, None], width, height)])
 
 
 def _read(job: Job) -> Union[None, Picture, DataError]:
