@@ -61,7 +61,9 @@ def test_it_runs_from_top_to_bottom(project):
     assert "1 of 1 files translated" in text_of(outputs["translate"])
     assert "resumed at iteration 4" in text_of(outputs["resume"]) and "[6/6]" in text_of(outputs["resume"])
     pictures = {name for name, found in outputs.items() if any("image" in kind for one in found for kind in one.get("data", {}))}
-    assert pictures == {"data-picture", "first-grid", "last-grid", "curves", "test-picture", "translate-picture", "resumed-curves"}
+    assert "4 of 4 files translated" in text_of(outputs["weights"])
+    drawn = {"data-picture", "weights-picture"}
+    assert pictures == {*drawn, "first-grid", "last-grid", "curves", "test-picture", "translate-picture", "resumed-curves"}
 
 
 def test_it_finds_the_project_from_its_root_too(project):
