@@ -319,6 +319,10 @@ class TrainingData:
         files = [folder.folder / name for folder in self.image_folders() for name in folder.names]
         return {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
 
+    def image_counts(self) -> Dict[str, int]:
+        """Images in each training folder."""
+        return {folder.folder.name: len(folder) for folder in self.image_folders()}
+
     def image_folders(self) -> List[ImageFolder]:
         """The folders that are read."""
         raise TypeError(f"{type(self).__name__} defines no image_folders")
