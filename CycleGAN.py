@@ -10,10 +10,11 @@ from paddle import Tensor
 
 from config import CycleGANConfig, default_blocks
 from engine import distributed
+from engine.health import Watched
 from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import by_epochs
 from layers import init_weights
-from losses import ADVERSARIAL, absolute_error, gradient_penalty
+from losses import ADVERSARIAL, UNDECIDED, absolute_error, gradient_penalty
 from networks import CycleGANGenerator, PatchGAN, both_passes
 
 
@@ -141,6 +142,12 @@ class CycleGAN(Method):
     def restore_extra(self, arrays: Dict[str, np.ndarray]) -> None:
         for name, pool in self.pools.items():
             pool.images = list(arrays.get(f"pool/{name}", []))
+
+    def watched(self) -> Watched:
+        """The discriminators, but for Wasserstein's critics, whose losses have no zero; the cycle and identity losses."""
+        undecided = UNDECIDED.get(self.config.gan_mode)
+        judges = {name: ([name], undecided) for name in self.discriminators} if undecided else {}
+        return Watched(judges, [("cycle_A", "cycle_B"), ("idt_A", "idt_B")])
 
     def translate(self, direction: str, images: Tensor) -> Tensor:
         return self.generator(direction)(images)

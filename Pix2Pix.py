@@ -8,11 +8,12 @@ import paddle
 from paddle import Tensor
 
 from config import Pix2PixConfig, default_blocks
+from engine.health import Watched
 from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import by_epochs
 from errors import ConfigError
 from layers import BatchNorm2D, Dropout, init_weights
-from losses import ADVERSARIAL, absolute_error, gradient_penalty, squared_error
+from losses import ADVERSARIAL, UNDECIDED, absolute_error, gradient_penalty, squared_error
 from networks import CycleGANGenerator, PatchGAN, UnetGenerator, both_passes
 
 RECONSTRUCTION = {"l1": absolute_error, "l2": squared_error}
@@ -110,6 +111,11 @@ class Pix2Pix(Method):
     def _judged(self, source: Tensor, image: Tensor) -> Tensor:
         """What the discriminator sees."""
         return image if self.config.unconditional else paddle.concat([source, image], 1)
+
+    def watched(self) -> Watched:
+        """The discriminator, but for Wasserstein's critic, whose loss has no zero."""
+        undecided = UNDECIDED.get(self.config.gan_mode)
+        return Watched({"D": (["D_fake", "D_real"], 2 * undecided)} if undecided else {})
 
     def translate(self, direction: str, images: Tensor) -> Tensor:
         return self.G(images)

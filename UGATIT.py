@@ -8,10 +8,11 @@ import paddle
 from paddle import Tensor, nn
 
 from config import UGATITConfig
+from engine.health import Watched
 from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import linear_decay
 from layers import ILN, AdaLIN, clip_rho
-from losses import absolute_error, domain_cross_entropy, least_squares
+from losses import UNDECIDED, absolute_error, domain_cross_entropy, least_squares
 from networks import Discriminator, DiscriminatorOutput, GeneratorOutput, ResnetGenerator
 
 
@@ -159,6 +160,17 @@ class UGATIT(Method):
                 found[f"rho_{name}/{kind.__name__}_min"] = float(rho.min())
                 found[f"rho_{name}/{kind.__name__}_max"] = float(rho.max())
         return found
+
+    def watched(self) -> Watched:
+        """Each discriminator's least squares; the cycle and identity losses; rho, where that of ILN may stay at 0, its start."""
+        kinds = ("D_adv",) if self.config.no_discriminator_cam else ("D_adv", "D_cam")
+        undecided = 2 * len(kinds) * UNDECIDED["lsgan"]  # each is the loss of real and that of fake
+        bounds = {AdaLIN: (0, 1), ILN: (1,)}
+        return Watched(
+            {f"dis{name}": ([f"{kind}_{name}" for kind in kinds], undecided) for name in ("GA", "GB", "LA", "LB")},
+            [("G_cycle_A", "G_cycle_B"), ("G_identity_A", "G_identity_B")],
+            {f"rho_{name}/{kind.__name__}_mean": bounds[kind] for name in self.generators for kind in bounds},
+        )
 
 
 class Passes(NamedTuple):

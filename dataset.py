@@ -324,6 +324,10 @@ class TrainingData:
             sizes.update((f"{part}/{name}", os.path.getsize(os.path.join(folder.folder, name))) for name in folder.names)
         return sizes
 
+    def image_counts(self) -> Dict[str, int]:
+        """Images in each training folder."""
+        return {folder.folder.name: len(folder) for folder in self.image_folders()}
+
     def image_folders(self) -> List[ImageFolder]:
         """The folders that are read."""
         raise TypeError(f"{type(self).__name__} defines no image_folders")

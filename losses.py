@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable
 
 import paddle
@@ -37,6 +38,8 @@ def wasserstein(logit: Tensor, is_real: bool) -> Tensor:
     return -logit.mean() if is_real else logit.mean()
 
 
+# Each of these two losses, of real or of fake, where the discriminator answers 1/2. Wasserstein's has no such answer.
+UNDECIDED = {"lsgan": 0.25, "vanilla": math.log(2)}
 ADVERSARIAL = {"lsgan": least_squares, "vanilla": cross_entropy, "wgangp": wasserstein}
 
 

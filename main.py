@@ -87,7 +87,7 @@ def train(config: Config, typed: List[str]) -> None:
         print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
         return None
     evaluate = partial(assess, build_evaluation(config, run.features), run.evaluation()) if config.eval_freq else None
-    training = Training(build_method(config), run, data.samples(), evaluate)
+    training = Training(build_method(config), run, data.samples(), evaluate, data.image_counts())
     if config.init_from and checkpoint is None:
         taken = training.method.start_from(open_networks(Path(config.init_from), "--init_from", config.method))
         print(f"starting from {config.init_from}: {taken}")

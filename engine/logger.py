@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Mapping, Optional, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -152,10 +152,17 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line without tearing the bar."""
+        self._print(text, sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """The same on stderr."""
+        self._print(text, sys.stderr)
+
+    def _print(self, text: str, stream: TextIO) -> None:
         if self.bar is not None:
-            self.bar.write(text)
+            self.bar.write(text, file=stream)
         else:
-            print(text, flush=True)
+            print(text, file=stream, flush=True)
 
     def close(self) -> None:
         if self.bar is not None:

@@ -15,6 +15,7 @@ from config import AVERAGED, NETWORKS, RAW, SEEN_IN_NO_ARRAY, Config, to_saved
 from engine import distributed
 from engine.averaging import Averages
 from engine.checkpoint import Arrays, Checkpoint
+from engine.health import Watched
 from engine.precision import Precision
 from errors import CheckpointError, ConfigError, TrainingError
 
@@ -53,8 +54,8 @@ class Method:
     - `translate(direction, images)`: (N, C, H, W) images translated;
     - `translate_with_rows(direction, images, truth)`: the same with the rows of a sample grid; truth holds the images' true
       counterparts or is None;
-    - optionally `statistics()`, further scalars for the log by tag, and `extra_state()` with `restore_extra(arrays)`, state beside
-      networks and optimizers.
+    - optionally `statistics()`, further scalars for the log by tag, `watched()`, where a training that goes wrong shows, and
+      `extra_state()` with `restore_extra(arrays)`, state beside networks and optimizers.
 
     Every random draw of a step comes from Paddle's generator, which is seeded anew for each iteration. A run's random state is
     therefore (seed, iteration).
@@ -91,6 +92,9 @@ class Method:
 
     def statistics(self) -> Dict[str, float]:
         return {}
+
+    def watched(self) -> Watched:
+        return Watched()
 
     def extra_state(self) -> Arrays:
         return {}

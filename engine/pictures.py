@@ -26,11 +26,11 @@ def strip(rows: Sequence[Row]) -> np.ndarray:
     return np.concatenate(cells, axis=0)
 
 
-def sample_grid(method: Method, direction: str, samples: Sequence[Sample]) -> np.ndarray:
-    """Labelled rows, one column for each sample.
+def sample_grid(translations: Sequence[Translation]) -> np.ndarray:
+    """Labelled rows, one column for each sample's translation.
 
     A known truth is the last row, and only where all samples have one: training images of unpaired sets have none.
     """
-    columns = [translate_sample(method, direction, sample).rows for sample in samples]
+    columns = [translation.rows for translation in translations]
     labels = [row.label for row in min(columns, key=len)]
     return labelled_grid([strip(rows[: len(labels)]) for rows in columns], labels)

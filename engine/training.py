@@ -13,9 +13,10 @@ from dataset import Sample
 from engine import distributed
 from engine.checkpoint import Checkpoint, CheckpointFolder
 from engine.device import machine
+from engine.health import Health, Look, look_of
 from engine.logger import Progress, open_log
 from engine.method import Method
-from engine.pictures import sample_grid
+from engine.pictures import sample_grid, translate_sample
 from engine.run import RunFolder, cannot_write
 from engine.signals import StopRequest
 from errors import CheckpointError, Interrupted, TrainingError, UserError
@@ -60,6 +61,7 @@ class Training:
         samples: for each direction the columns of its sample grid.
         evaluate: called every config.eval_freq iterations; None where that is 0. Gives the scores to log and their merit, lower
             is better, where the best checkpoint is to be kept.
+        image_counts: images in each training folder.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Training:
         run: RunFolder,
         samples: Mapping[str, Sequence[Sample]],
         evaluate: Optional[Callable[[Method], Tuple[Dict[str, float], Optional[float]]]] = None,
+        image_counts: Optional[Mapping[str, int]] = None,
     ) -> None:
         self.method, self.run, self.samples, self.evaluate = method, run, samples, evaluate
+        self.image_counts = image_counts or {}
         self.config: Config = method.config
         self.checkpoints = CheckpointFolder(run.checkpoints, self.config.keep)
         # Seconds of training so far, in all processes that worked on the run, without logging, evaluating and saving.
@@ -125,6 +129,9 @@ class Training:
         self.log = open_log(self.run, method.iteration) if distributed.is_first() else None
         self.progress = Progress(method.iteration, last_iteration)
         self.speedometer = Speedometer(self.seconds)
+        self.health = Health(method.watched(), self.progress.warn)
+        if distributed.is_first():
+            self.health.check_domains(self.image_counts)
         try:
             with StopRequest() as stop, contextlib.closing(batches):
                 started = time.monotonic()
@@ -169,7 +176,9 @@ class Training:
         self.progress.update(iteration, {**totals, **scaling}, report)
         if report and self.log is not None:
             speed = {"lr": self.method.learning_rate(iteration), "images_per_second": self.speedometer.read(self.seconds)}
-            self.log.write(iteration, self.window.means(), {**speed, **scaling}, self.method.statistics())
+            means, statistics = self.window.means(), self.method.statistics()
+            self.log.write(iteration, means, {**speed, **scaling}, statistics)
+            self.health.check_line(iteration, means, statistics)
         if report:
             self.window = LossWindow()
 
@@ -179,10 +188,21 @@ class Training:
         if iteration % self.config.print_freq:
             return
         for direction, samples in self.samples.items() if self.log is not None else ():
-            grid = sample_grid(self.method, direction, samples)
+            translations = [translate_sample(self.method, direction, sample) for sample in samples]
+            self.health.check_look(iteration, direction, self.look(direction, [found.image[0] for found in translations]))
+            grid = sample_grid(translations)
             write_image(self.run.samples / f"{direction}_{iteration:07d}.png", grid)
             self.log.add_image(f"samples/{direction}", grid, iteration)
         distributed.wait_for_all()
+
+    def look(self, direction: str, translations: Sequence[np.ndarray]) -> Look:
+        """What the samples' translations look like beside real images: the true counterparts, or the other direction's inputs."""
+        samples = self.samples[direction]
+        inputs = [sample.image for sample in samples]
+        truths = [sample.truth for sample in samples if sample.truth is not None]
+        targets = [sample.image for other, given in self.samples.items() if other != direction for sample in given]
+        models = [sample.image if sample.truth is None else sample.truth for sample in samples]
+        return look_of(translations, inputs, truths or targets or inputs, models)
 
     def evaluate_and_keep_best(self) -> None:
         """Every eval_freq iterations evaluate, log the scores, and keep this state where it is the best so far."""

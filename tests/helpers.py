@@ -19,6 +19,11 @@ from utils import write_image
 ROOT = Path(__file__).parents[1]
 # The smallest networks that have every kind of layer.
 TINY = ["--img_size", "24", "--n_dis", "4", "--ch", "2", "--n_res", "1", "--light"]
+# What a training on `draw_dataset`'s images says on stderr.
+FEW_IMAGES = (
+    "warning: few images (3 in trainA and 4 in trainB): with fewer than 100 the discriminators learn them by heart; "
+    "see docs/tips.md#a-small-domain\n"
+)
 # For `call`: Python that imports Paddle must configure it first.
 CONFIGURE = "from engine.cpu import configure_cpu; configure_cpu()\n"
 KILL_IN_ITERATION_6 = """

@@ -11,7 +11,7 @@ import main
 from config import AVERAGED, CycleGANConfig, Pix2PixConfig, UGATITConfig
 from dataset import Sample
 from engine.checkpoint import PARTS, find_checkpoint, load
-from engine.pictures import sample_grid
+from engine.pictures import strip, translate_sample
 from methods import build_method
 from tests.helpers import TINY, draw_pairs, flags, latest_bytes, newest, read_metrics, straight_and_killed
 from tests.test_methods import RUNS, TINY_FLAGS
@@ -75,7 +75,7 @@ def test_averaging_and_samples_leave_the_training_as_it_is(trained):
     for seed in range(3):
         plain.step(batch(seed))
     for direction in trained.directions:
-        sample_grid(trained, direction, [Sample(batch()["real_A"][0])])
+        translate_sample(trained, direction, Sample(batch()["real_A"][0]))
     for method in (plain, trained):
         method.step(batch(3))
     ours, theirs = trained.state().arrays, plain.state().arrays
@@ -107,7 +107,7 @@ def test_samples_and_translations_are_those_of_the_averaged_generators(trained):
         translated = trained.translate_image(direction, image)
         assert (translated == alone[AVERAGED].translate_image(direction, image)).all()
         assert (translated != alone["generators"].translate_image(direction, image)).any()
-        grids = [sample_grid(method, direction, [Sample(image)]) for method in (trained, *alone.values())]
+        grids = [strip(translate_sample(method, direction, Sample(image)).rows) for method in (trained, *alone.values())]
         assert (grids[0] == grids[1]).all() and (grids[0] != grids[2]).any()
     assert [method.weights for method in (trained, *alone.values())] == ["averaged", "averaged", "raw"]
 
