@@ -107,7 +107,7 @@ def test_demo_set_has_the_same_numbers_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "draw_dataset", lambda *_, **options: calls.append(options))
     assert demo.main(["--out", str(tmp_path / "a")]) == 0
     demo.draw_missing(tmp_path / "b", paired=False)
-    assert calls == [{**demo.DRAWN, "seed": 0, "workers": 2, "paired": False}, {"workers": 2}]
+    assert calls == [{**demo.DRAWN, "seed": 0, "workers": 2, "paired": False}, {"workers": 2, "test_alone": False}]
 
 
 def test_demo_set_depends_on_the_seed(portraits, tmp_path):

@@ -5,8 +5,8 @@ python -m tools.soak --kills 1000 --seed 1            more of them, at other mom
 
 Of each method, tiny networks with averages are trained once in one piece, and then killed with SIGKILL after a random time,
 resumed, killed again and so on; a run that ends before the last kill is followed by another. Each must end in the same files with
-the same bytes: networks, optimizers, averages, sample grids and losses. Nothing else may be left in its folder. It needs fork, which
-Windows does not have.
+the same bytes: networks, optimizers, averages, sample grids and losses. Nothing else may be left in its folder. It needs fork,
+which Windows does not have.
 """
 
 from __future__ import annotations
