@@ -3,6 +3,7 @@
 #              METHOD=cyclegan or METHOD=pix2pix: another method (no weights come with CycleGAN)
 # make web     set up .venv, show a page in the browser that translates pictures with the models in weights/
 # make test    set up .venv, run the tests
+# make soak    kill trainings at random moments and resume them: minutes
 # make lint    check format and style
 #
 # PYTHON=python3.12 make demo    use another Python (3.9 to 3.12)
@@ -15,7 +16,7 @@ RUN := results/portraits/$(METHOD)
 WEIGHTS := $(wildcard weights/portraits_$(METHOD))
 WITH_WEIGHTS := $(RUN)/test_portraits_$(METHOD)
 
-.PHONY: setup demo web test lint
+.PHONY: setup demo web test soak lint
 
 setup: .venv/ready
 
@@ -68,3 +69,7 @@ test: setup .venv/deploy .venv/notebook .venv/web
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+# Kills trainings at random moments, and searches for input that fails: minutes, beside what make test runs.
+soak: setup
+	$(BIN)/python -m tools.soak
