@@ -24,6 +24,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MOST_PIXELS = 2**30  # of an image, unless the environment variable OPENCV_IO_MAX_IMAGE_PIXELS says more
 EXIF_ORIENTATION = 0x0112
+READABLE = (np.uint8, np.uint16)  # the types of pixels that have an 8-bit meaning
 
 
 # Files
@@ -139,7 +140,7 @@ def read_picture(path: Union[str, Path], most_pixels: Optional[int] = None) -> P
     if picture is None:
         raise DataError(f"{path}: {_why_unreadable(path, content)}")
     kind = picture.image.dtype
-    if kind not in (np.uint8, np.uint16):
+    if kind not in READABLE:
         raise DataError(f"{path}: pixels of type {kind} have no 8-bit meaning; convert the file to 8 or 16 bits")
     return Picture(*(_in_8_bits(values) for values in picture))
 
@@ -163,6 +164,8 @@ def _decode(content: bytes) -> Optional[Picture]:
         raw = None if content[:2] == b"\xff\xd8" else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
+    if image.dtype not in READABLE:
+        return Picture(image)  # the colours of some types cannot even be converted
     alpha = None
     if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
         raw = _turned_like(raw, image)
