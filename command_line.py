@@ -11,7 +11,7 @@ import traceback
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, Type, get_type_hints
 
 from config import CONFIGS, METHODS, Config, to_saved
-from errors import ConfigError, UserError
+from errors import ConfigError, UserError, one_line
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -238,7 +238,7 @@ def _last_words(error: BaseException, see: str, stopped: str) -> Tuple[str, int]
     if isinstance(error, UserError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}; see {see}", 1
+        return one_line(f"{error.filename or 'a file'}: {error.strerror or error}; see {see}"), 1
     return stopped, 130
 
 

@@ -275,3 +275,13 @@ def test_image_names_with_any_letters(tmp_path):
     assert main.main(flags(tmp_path, *TEST)) == 0
     test = run_folder(tmp_path) / "test" / "A2B"
     assert (test / "自拍 照片.png").exists() and (test / "下级" / "图.png").exists()
+
+
+def test_names_with_line_breaks_are_escaped(tmp_path, capsys):
+    """The message stays one line, and nothing in a name controls the terminal."""
+    assert main.main(["--data_root", f"{tmp_path}/a\nerror: b\x1b[2J", "--dataset", "none", "--device", "cpu"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"a\nerror: b\x1b[2J" in line
+    long = f"{tmp_path}/" + "\n" * 300
+    assert main.main(["--data_root", long, "--dataset", "none", "--device", "cpu"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
