@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import warnings
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -65,6 +66,14 @@ def sha256_of(path: Union[str, Path]) -> str:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def from_json(text: str) -> Any:
+    """What a JSON text holds. Raises ValueError where it is none, or nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def write_image(path: Union[str, Path], image: np.ndarray, quality: int = 95) -> None:

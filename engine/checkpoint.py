@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from config import AVERAGED
 from errors import CheckpointError, ConfigError, TrainingError
-from utils import sha256_of
+from utils import from_json, sha256_of
 
 FORMAT_VERSION = 2
 PARTS = ("generators", "discriminators", "optimizer")
@@ -250,7 +250,7 @@ def read_meta(path: Path) -> Dict[str, Any]:
     """The verified meta.json of a checkpoint folder. Raises CheckpointError."""
     file = path / META
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = from_json(file.read_text(encoding="utf-8"))
         checksum = meta.pop("checksum")
         version = meta["format_version"]
         has_all = isinstance(meta["iteration"], int) and isinstance(meta["method"], str)

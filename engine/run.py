@@ -22,7 +22,7 @@ from engine.checkpoint import (
     read_meta,
 )
 from errors import CheckpointError, ConfigError, DataError
-from utils import write_bytes
+from utils import from_json, write_bytes
 
 try:
     import fcntl
@@ -114,7 +114,7 @@ class RunFolder:
             CheckpointError: the record cannot be written.
         """
         try:
-            recorded = json.loads(self.data.read_text(encoding="utf-8"))["files"]
+            recorded = from_json(self.data.read_text(encoding="utf-8"))["files"]
             changes = _differences(recorded, sizes)
         except FileNotFoundError:  # a run of version 0.1
             return self.record_data(sizes)
