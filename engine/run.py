@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -188,7 +189,7 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     given = Path(config.checkpoint).resolve()
     path = find_checkpoint(given)
     checkpoint, raw = load_generators(path, config.method, config.weights)
-    trained_on = checkpoint.meta["config"]["dataset"]
+    trained_on = dataclasses.replace(config, dataset=checkpoint.meta["config"].get("dataset")).dataset
     dataset = config.dataset if "dataset" in typed else trained_on
     run = RunFolder(config.result_dir, dataset, config.method)
     if path.parent.name == "checkpoints" and dataset == trained_on and "result_dir" not in typed:
