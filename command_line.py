@@ -225,7 +225,7 @@ def exit_code_of(work: Callable[[], Optional[int]], see: str, stopped: str = "st
     with contextlib.redirect_stdout(TolerantStream(sys.stdout)), contextlib.redirect_stderr(TolerantStream(sys.stderr)):
         try:
             return work() or 0
-        except (UserError, OSError, KeyboardInterrupt) as error:
+        except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exc()
             message, exit_code = _last_words(error, see, stopped)
@@ -239,6 +239,8 @@ def _last_words(error: BaseException, see: str, stopped: str) -> Tuple[str, int]
         return str(error), error.exit_code
     if isinstance(error, OSError):
         return one_line(f"{error.filename or 'a file'}: {error.strerror or error}; see {see}"), 1
+    if isinstance(error, MemoryError):
+        return "the memory is not enough: use smaller images, networks or batches (--img_size, --ch, --batch_size)", 1
     return stopped, 130
 
 

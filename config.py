@@ -36,6 +36,7 @@ UPSAMPLES = ("transpose", "resize")
 DECODER_NORMS = ("adalin", "adain", "in", "ln", "gn")
 PRESETS = ("demo",)
 NETWORKS = "networks"
+MOST_SIDE = 2**14  # of an image, in pixels
 # A null character, and halves of characters but those that stand for bytes which are no text.
 NOT_IN_NAMES = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 # Settings of networks whose arrays have the same names and shapes whatever the value.
@@ -178,12 +179,16 @@ class Config:
         at_most=0.999999,
     )
 
-    img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1)
+    img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1, at_most=MOST_SIDE)
     img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)
     ch: int = setting(64, "width: channels of the first layer of each network", NETWORKS, at_least=1)
 
     load_size: Optional[int] = setting(
-        None, "side to which training images are resized before the crop (none: img_size + 30)", "data", at_least=1
+        None,
+        "side to which training images are resized before the crop (none: img_size + 30)",
+        "data",
+        at_least=1,
+        at_most=MOST_SIDE,
     )
     download: bool = setting(False, "fetch the public data set of this name where it is missing", "data", resume="command")
     num_workers: int = setting(

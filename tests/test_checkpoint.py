@@ -186,7 +186,15 @@ def test_values_of_other_types_are_an_error_in_one_line(pairs, tmp_path, capsys,
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"img_size": "8"}, {"ch": 1.5}, {"ema": None}, {"dropout": 1}, {"dataset": 3}, {"inception_weights": "a\0"}, {"batch_size": 2**40}],
+    [
+        {"img_size": "8"},
+        {"ch": 1.5},
+        {"ema": None},
+        {"dropout": 1},
+        {"dataset": 3},
+        {"inception_weights": "a\0"},
+        {"batch_size": 2**40},
+    ],
 )
 def test_settings_of_other_types_are_an_error_in_one_line(pairs, tmp_path, capsys, wrong):
     state = load(newest(pairs / "results" / "tiny" / "pix2pix"))
