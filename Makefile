@@ -2,6 +2,7 @@
 #              a small U-GAT-IT (or go on with that) and translate them with it
 #              METHOD=cyclegan or METHOD=pix2pix: another method (no weights come with CycleGAN)
 # make test    set up .venv, run the tests
+# make soak    thousands of cases of bad input, other ones each time (about an hour)
 # make lint    check format and style
 #
 # PYTHON=python3.12 make demo    use another Python (3.9 to 3.12)
@@ -14,7 +15,7 @@ RUN := results/portraits/$(METHOD)
 WEIGHTS := $(wildcard weights/portraits_$(METHOD))
 WITH_WEIGHTS := $(RUN)/test_portraits_$(METHOD)
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test soak lint
 
 setup: .venv/ready
 
@@ -52,6 +53,9 @@ endif
 
 test: setup .venv/deploy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+soak: setup .venv/deploy
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_commands.py
 
 lint: setup
 	$(BIN)/ruff format --check .
