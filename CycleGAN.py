@@ -13,6 +13,7 @@ from engine import distributed
 from engine.health import Watched
 from engine.method import Losses, Method, Row, Translation, adam, frozen
 from engine.schedule import by_epochs
+from errors import CheckpointError
 from layers import init_weights
 from losses import ADVERSARIAL, UNDECIDED, absolute_error, gradient_penalty
 from networks import CycleGANGenerator, PatchGAN, both_passes
@@ -140,8 +141,12 @@ class CycleGAN(Method):
         return {f"pool/{name}": np.stack(pool.images) for name, pool in self.pools.items() if pool.images}
 
     def restore_extra(self, arrays: Dict[str, np.ndarray]) -> None:
+        side = self.config.img_size
         for name, pool in self.pools.items():
-            pool.images = list(arrays.get(f"pool/{name}", []))
+            images = arrays.get(f"pool/{name}", np.zeros((0, self.config.img_ch, side, side), np.float32))
+            if images.dtype != np.float32 or images.shape[1:] != (self.config.img_ch, side, side) or len(images) > pool.size:
+                raise CheckpointError(f"--resume: the pool of {name} is not of images of this run ({images.shape})")
+            pool.images = list(images)
 
     def watched(self) -> Watched:
         """The discriminators, but for Wasserstein's critics, whose losses have no zero; the cycle and identity losses."""

@@ -3,7 +3,7 @@
 #              METHOD=cyclegan or METHOD=pix2pix: another method (no weights come with CycleGAN)
 # make web     set up .venv, show a page in the browser that translates pictures with the models in weights/
 # make test    set up .venv, run the tests
-# make soak    kill trainings at random moments and resume them: minutes
+# make soak    trainings that are killed and resumed, and thousands of cases of bad input: an hour or two
 # make lint    check format and style
 #
 # PYTHON=python3.12 make demo    use another Python (3.9 to 3.12)
@@ -66,10 +66,10 @@ web: setup .venv/web
 test: setup .venv/deploy .venv/notebook .venv/web
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+soak: setup .venv/deploy
+	$(BIN)/python -m tools.soak
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/test_bad_input.py tests/test_bad_commands.py
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-
-# Kills trainings at random moments, and searches for input that fails: minutes, beside what make test runs.
-soak: setup
-	$(BIN)/python -m tools.soak

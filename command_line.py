@@ -11,7 +11,7 @@ import traceback
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple, Type, get_type_hints
 
 from config import CONFIGS, METHODS, Config, to_saved
-from errors import ConfigError, UserError
+from errors import ConfigError, UserError, one_line
 from version import __version__
 
 
@@ -227,7 +227,7 @@ def exit_code_of(work: Callable[[], Optional[int]], see: str, stopped: str = "st
     with contextlib.redirect_stdout(TolerantStream(sys.stdout)), contextlib.redirect_stderr(TolerantStream(sys.stderr)):
         try:
             return work() or 0
-        except (UserError, OSError, KeyboardInterrupt) as error:
+        except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exc()
             message, exit_code = _last_words(error, see, stopped)
@@ -240,7 +240,9 @@ def _last_words(error: BaseException, see: str, stopped: str) -> Tuple[str, int]
     if isinstance(error, UserError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}; see {see}", 1
+        return one_line(f"{error.filename or 'a file'}: {error.strerror or error}; see {see}"), 1
+    if isinstance(error, MemoryError):
+        return "the memory is not enough: use smaller images, networks or batches (--img_size, --ch, --batch_size)", 1
     return stopped, 130
 
 

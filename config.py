@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type
+from functools import lru_cache
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, get_args, get_type_hints
 
 from errors import ConfigError
 from metrics.facts import FLAG_NAMES, METRICS
@@ -34,6 +36,9 @@ UPSAMPLES = ("transpose", "resize")
 DECODER_NORMS = ("adalin", "adain", "in", "ln", "gn")
 PRESETS = ("demo",)
 NETWORKS = "networks"
+MOST_SIDE = 2**14  # of an image, in pixels
+# A null character, and halves of characters but those that stand for bytes which are no text.
+NOT_IN_NAMES = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 # Settings of networks whose arrays have the same names and shapes whatever the value.
 SEEN_IN_NO_ARRAY = ("norm", "decoder_norm")
 EVALUATION = "evaluation"
@@ -55,7 +60,7 @@ def setting(
     bare: Optional[str] = None,
     at_least: Optional[float] = None,
     above: Optional[float] = None,
-    at_most: float = float("inf"),
+    at_most: float = 10**9,
 ) -> Any:
     """A dataclass field with what the command line and the validation need to know of it."""
     return field(
@@ -182,12 +187,16 @@ class Config:
         at_most=0.999999,
     )
 
-    img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1)
+    img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1, at_most=MOST_SIDE)
     img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)
     ch: int = setting(64, "width: channels of the first layer of each network", NETWORKS, at_least=1)
 
     load_size: Optional[int] = setting(
-        None, "side to which training images are resized before the crop (none: img_size + 30)", "data", at_least=1
+        None,
+        "side to which training images are resized before the crop (none: img_size + 30)",
+        "data",
+        at_least=1,
+        at_most=MOST_SIDE,
     )
     download: bool = setting(False, "fetch the public data set of this name where it is missing", "data", resume="command")
     num_workers: int = setting(
@@ -515,11 +524,19 @@ def smallest_image(n_layers: int) -> int:
 
 def check_values(settings: Any) -> None:
     """Raise ConfigError where a field of this dataclass of `setting`s is outside its limits."""
+    types = _types_of(type(settings))
     for item in dataclasses.fields(settings):
-        try:
-            _check_value(item, getattr(settings, item.name))
-        except TypeError as error:  # from the file of a run
-            raise ConfigError(f"--{item.name} {getattr(settings, item.name)!r}: a value of another type is needed") from error
+        value = getattr(settings, item.name)
+        if type(value) not in types[item.name]:  # from the file of a run
+            raise ConfigError(f"--{item.name} {repr(value)[:80]}: a value of another type is needed")
+        _check_value(item, value)
+
+
+@lru_cache(maxsize=None)
+def _types_of(settings: Type[Any]) -> Dict[str, Tuple[type, ...]]:
+    """The types that each field's values may have. A whole number may stand for a float."""
+    hints = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(settings).items()}
+    return {name: (*types, int) if float in types else types for name, types in hints.items()}
 
 
 def _check_value(item: dataclasses.Field, value: Any) -> None:
@@ -527,11 +544,13 @@ def _check_value(item: dataclasses.Field, value: Any) -> None:
     flag = f"--{item.name} {value}"
     if limits["choices"] and value is not None and value not in limits["choices"]:
         raise ConfigError(f"{flag}: choose one of {', '.join(limits['choices'])}")
+    if isinstance(value, str) and NOT_IN_NAMES.search(value):
+        raise ConfigError(f"--{item.name} {value[:80]!r}: it has characters that no name of a file can have")
     if isinstance(value, float) and value != value:
         raise ConfigError(f"{flag}: give a number")
     if limits["at_least"] is not None and value is not None and not limits["at_least"] <= value < float("inf"):
         raise ConfigError(f"{flag}: use {limits['at_least']} or more")
-    if value is not None and not isinstance(value, str) and value > limits["at_most"]:
+    if isinstance(value, (int, float)) and value > limits["at_most"]:
         raise ConfigError(f"{flag}: use {limits['at_most']} or less")
     if limits["above"] is not None and value is not None and not limits["above"] < value < float("inf"):
         raise ConfigError(f"{flag}: use a number above {limits['above']}")
@@ -546,7 +565,13 @@ def to_saved(config: Config) -> Dict[str, Any]:
 
 
 def from_saved(method: str, saved: Dict[str, Any]) -> Config:
-    """A run's configuration from what is saved with it; settings that are younger than the run have their defaults."""
+    """A run's configuration from what is saved with it; settings that are younger than the run have their defaults.
+
+    Raises:
+        ConfigError: there is no such method, or a value is not valid.
+    """
+    if method not in CONFIGS:
+        raise ConfigError(f"--checkpoint: it was made by --method {method[:80]!r}, which this version does not have")
     defaults = to_saved(CONFIGS[method]())
     return CONFIGS[method](**{name: saved.get(name, default) for name, default in defaults.items()})
 

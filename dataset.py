@@ -6,7 +6,6 @@ nor on interruptions.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ import numpy as np
 
 from config import Config
 from errors import DataError
-from utils import read_header, read_image, resize, to_image, to_network
+from utils import from_json, read_header, read_image, resize, to_image, to_network
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 LOAD_MARGIN = 30
@@ -494,7 +493,7 @@ def has_test_pairs(config: Config) -> bool:
     if not file.is_file() or not all((root / f"test{domain}").is_dir() for domain in "AB"):
         return False
     try:
-        return json.loads(file.read_text(encoding="utf-8")).get("test_pairs") is True
+        return from_json(file.read_text(encoding="utf-8")).get("test_pairs") is True
     except (ValueError, AttributeError) as error:
         raise DataError(f"{file}: not a JSON object; repair it, or remove it") from error
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 class UserError(Exception):
     """A mistake that the user can correct. Its text is one line naming the flag, the file and the remedy."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(UserError):
@@ -45,3 +52,8 @@ class Interrupted(UserError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and what else would control a terminal as escapes: names of files may hold them."""
+    return CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import warnings
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MOST_PIXELS = 2**30  # of an image, unless the environment variable OPENCV_IO_MAX_IMAGE_PIXELS says more
 EXIF_ORIENTATION = 0x0112
+READABLE = (np.uint8, np.uint16)  # the types of pixels that have an 8-bit meaning
 
 
 # Files
@@ -64,6 +66,14 @@ def sha256_of(path: Union[str, Path]) -> str:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def from_json(text: str) -> Any:
+    """What a JSON text holds. Raises ValueError where it is none, or nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def write_image(path: Union[str, Path], image: np.ndarray, quality: int = 95) -> None:
@@ -139,7 +149,7 @@ def read_picture(path: Union[str, Path], most_pixels: Optional[int] = None) -> P
     if picture is None:
         raise DataError(f"{path}: {_why_unreadable(path, content)}")
     kind = picture.image.dtype
-    if kind not in (np.uint8, np.uint16):
+    if kind not in READABLE:
         raise DataError(f"{path}: pixels of type {kind} have no 8-bit meaning; convert the file to 8 or 16 bits")
     return Picture(*(_in_8_bits(values) for values in picture))
 
@@ -163,6 +173,8 @@ def _decode(content: bytes) -> Optional[Picture]:
         raw = None if content[:2] == b"\xff\xd8" else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
+    if image.dtype not in READABLE:
+        return Picture(image)  # the colours of some types cannot even be converted
     alpha = None
     if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
         raw = _turned_like(raw, image)

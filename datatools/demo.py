@@ -31,10 +31,12 @@ from datatools.faces.domains import draw_anime, draw_photograph
 from datatools.faces.identity import Identity
 from engine.progress import track
 from errors import ConfigError
-from utils import contact_sheet, write_bytes, write_image
+from utils import contact_sheet, from_json, write_bytes, write_image
 
 NAME = "portraits"
 DRAWN = dict(size=256, train=400, val=16, test=64)  # side of a picture in pixels, pictures in each part
+# What a description may say of a set that was drawn.
+POSSIBLE = {"size": range(16, 2**14), "seed": range(2**31)}
 identity_of = Identity
 
 
@@ -60,10 +62,11 @@ def drawn_as(folder: Path) -> Optional[Dict[str, int]]:
     if not any(folder.glob("[!.]*")):
         return {}
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        return {name: int(description[name]) for name in ("size", "seed")}
+        description = from_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        known = {name: description[name] for name in POSSIBLE}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return known if all(type(value) is int and value in POSSIBLE[name] for name, value in known.items()) else None
 
 
 def draw_missing(folder: Path, paired: bool, test_alone: bool = False, workers: int = 2) -> None:

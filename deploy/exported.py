@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -11,6 +10,7 @@ from deploy.facts import ModelFacts, from_metadata
 from deploy.settings import DIRECTIONS
 from engine.cpu import has_bf16
 from errors import ConfigError, WeightsError
+from utils import from_json
 
 # A2B.onnx holds its metadata; A2B.json, a program for Paddle Inference, has its weights and its metadata beside it.
 ONNX, PROGRAM, PROGRAM_WEIGHTS, PROGRAM_METADATA = ".onnx", ".json", ".pdiparams", ".metadata.json"
@@ -74,6 +74,6 @@ def _find(folder: Path, direction: Optional[str], engine: str) -> Path:
 
 def _read_metadata(file: Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return from_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{file}: cannot be read; it belongs to the exported model beside it") from error

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Dict, Mapping, Optional
 
 from errors import WeightsError
+from utils import from_json
 from version import __version__
 
 # Names of the input and the outputs of exported models.
 IMAGE, TRANSLATION, HEATMAP = "image", "translation", "heatmap"
+MOST_SIDE = 2**14  # pixels
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,22 @@ def from_metadata(metadata: Mapping[str, str], file: Path) -> ModelFacts:
     """The facts that `to_metadata` wrote. Raises WeightsError where the metadata of `file` lacks some."""
     try:
         texts = {item.name: (item.type, metadata[item.name]) for item in dataclasses.fields(ModelFacts)}
-        facts = ModelFacts(**{name: text if kind == "str" else json.loads(text) for name, (kind, text) in texts.items()})
-        sizes = (facts.img_size, facts.multiple, 1 if facts.side is None else facts.side)
-        if any(type(size) is not int or size < 1 for size in sizes) or facts.img_ch not in (1, 3):
-            raise ValueError("impossible sizes")
+        facts = ModelFacts(**{name: text if kind == "str" else from_json(text) for name, (kind, text) in texts.items()})
+        _check(facts)
         return facts
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{file}: its metadata does not say what the model takes; give a file that --phase export wrote"
         ) from error
+
+
+def _check(facts: ModelFacts) -> None:
+    """Raises TypeError or ValueError."""
+    sizes = (facts.img_size, facts.multiple, 1 if facts.side is None else facts.side)
+    words = (facts.method, facts.dataset, facts.direction)
+    if any(type(number) is not int for number in (*sizes, facts.img_ch, facts.iteration)) or type(facts.has_heatmap) is not bool:
+        raise TypeError("a number or a truth value is something else")
+    if any(not isinstance(word, str) for word in words) or facts.direction not in ("A2B", "B2A"):
+        raise TypeError("a word is something else")
+    if any(not 1 <= size <= MOST_SIDE for size in sizes) or facts.img_ch not in (1, 3) or facts.iteration < 0:
+        raise ValueError("impossible sizes")

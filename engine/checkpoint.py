@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from config import AVERAGED
 from errors import CheckpointError, ConfigError, TrainingError
-from utils import sha256_of
+from utils import from_json, sha256_of
 
 FORMAT_VERSION = 2
 PARTS = ("generators", "discriminators", "optimizer")
@@ -259,21 +259,37 @@ def read_meta(path: Path) -> Dict[str, Any]:
     """The verified meta.json of a checkpoint folder. Raises CheckpointError."""
     file = path / META
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = from_json(file.read_text(encoding="utf-8"))
         checksum = meta.pop("checksum")
-        version = meta["format_version"]
-        has_all = isinstance(meta["iteration"], int) and isinstance(meta["method"], str)
+        is_whole = _is_whole(meta)
     except FileNotFoundError as error:
         raise CheckpointError(f"--checkpoint: {path} is not a checkpoint folder, it has no {META}") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{file}: cannot be read; {ANOTHER}") from error
     if checksum != _checksum(meta):
         raise CheckpointError(f"{file}: its bytes have changed since it was saved; {ANOTHER}")
-    if not has_all or not isinstance(meta.get("config", {}), dict) or not isinstance(meta.get("checksums"), dict):
+    if not is_whole:
         raise CheckpointError(f"{file}: not the meta.json of a checkpoint; {ANOTHER}")
-    if version not in FILES_OF_FORMAT:
-        raise CheckpointError(f"{file}: made by a newer version of this project (format {version}); update")
-    return meta
+    if meta["format_version"] not in FILES_OF_FORMAT:
+        raise CheckpointError(f"{file}: made by a newer version of this project (format {meta['format_version']}); update")
+    return {"config": {}, "window": {}, **meta}
+
+
+def _is_whole(meta: Dict[str, Any]) -> bool:
+    """Whether the values that are used unasked are of the types that are saved. Raises KeyError or AttributeError as well."""
+    window, precision, best = (meta.get(name, {}) for name in ("window", "precision", "best"))
+    texts = (meta["method"], meta.get("kind", ""), best.get("kind") or "")
+    counts = (meta["format_version"], meta["iteration"], window.get("count", 0))
+    numbers = (meta.get("seconds", 0), best.get("merit", 0), *window.get("sums", {}).values(), *precision.values())
+    return (
+        isinstance(meta.get("config", {}), dict)
+        and isinstance(meta["checksums"], dict)
+        and all(isinstance(text, str) for text in texts)
+        and all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and all(type(number) is float or (type(number) is int and abs(number) < 2**63) for number in numbers)
+        and set(window) <= {"sums", "count"}
+        and (not precision or set(precision) == {"loss_scale", "skipped_steps", "iterations"})
+    )
 
 
 def save_folder(checkpoint: Checkpoint, path: Path, kind: str = "imported") -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from engine.cpu import temporary_home
 from engine.progress import time_left
 from engine.run import RunFolder, cannot_write
-from utils import write_bytes
+from utils import from_json, write_bytes
 
 RECORDS = "vdlrecords.run.log"
 SECONDS_BETWEEN_LINES = 60
@@ -96,7 +96,7 @@ def _cut_metrics(path: Path, iteration: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            if json.loads(line)["iteration"] <= iteration:
+            if from_json(line)["iteration"] <= iteration:
                 kept.append(line + "\n")
     write_bytes(path, "".join(kept).encode())
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from typing import ClassVar, ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional
+import re
+from typing import ClassVar, ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import paddle
@@ -265,6 +266,7 @@ class Method:
         for name, optimizer in self.optimizers.items():
             arrays = _below(state, f"{name}/")
             if arrays:
+                _check_moments(optimizer._parameter_list, arrays)
                 optimizer.set_state_dict({key: paddle.to_tensor(array) for key, array in arrays.items()})
         self.restore_extra(_below(state, "extra/"))
         self.precision.restore(checkpoint.meta.get("precision", {}))
@@ -334,11 +336,29 @@ def _restore(networks: Networks, arrays: Arrays) -> None:
     own = _state_of(networks)
     # A file of version 0.1 holds generators and discriminators.
     given = {key: array for key, array in arrays.items() if key.split(".")[0] in networks}
-    wrong = sorted(set(own) ^ set(given)) or sorted(key for key, value in own.items() if tuple(value.shape) != given[key].shape)
+    wrong = sorted(set(own) ^ set(given)) or sorted(key for key, value in own.items() if _kind(value) != _kind(given[key]))
     if wrong:
         raise CheckpointError(f"--checkpoint: its networks are not those of its configuration ({wrong[0]})")
     for key, value in own.items():
         value.set_value(given[key])
+
+
+def _check_moments(parameters: List[Tensor], arrays: Arrays) -> None:
+    """Raise CheckpointError where `arrays` are not what Adam keeps of these parameters. Paddle would begin anew what is missing."""
+    kinds = {re.sub(r".*_(?=(moment|beta)[^.]*$)", "", key) for key in arrays}
+    expected = {
+        f"{parameter.name}_{kind}": (_kind(parameter)[0], tuple(parameter.shape) if "moment" in kind else (1,))
+        for parameter in parameters
+        for kind in kinds
+    }
+    wrong = sorted(key for key in {*expected, *arrays} if key not in arrays or _kind(arrays[key]) != expected.get(key))
+    if wrong:
+        raise CheckpointError(f"--resume: the optimizer's state is not that of these networks ({wrong[0]})")
+
+
+def _kind(values: Union[Tensor, np.ndarray]) -> Tuple[str, Tuple[int, ...]]:
+    """Type and shape."""
+    return str(values.dtype).replace("paddle.", ""), tuple(values.shape)
 
 
 def _below(arrays: Arrays, prefix: str) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -22,7 +23,7 @@ from engine.checkpoint import (
     read_meta,
 )
 from errors import CheckpointError, ConfigError, DataError
-from utils import write_bytes
+from utils import from_json, write_bytes
 
 try:
     import fcntl
@@ -114,7 +115,7 @@ class RunFolder:
             CheckpointError: the record cannot be written.
         """
         try:
-            recorded = json.loads(self.data.read_text(encoding="utf-8"))["files"]
+            recorded = from_json(self.data.read_text(encoding="utf-8"))["files"]
             changes = _differences(recorded, sizes)
         except FileNotFoundError:  # a run of version 0.1
             return self.record_data(sizes)
@@ -188,7 +189,7 @@ def open_checkpoint(config: Config, typed: Sequence[str]) -> Tuple[RunFolder, Ch
     given = Path(config.checkpoint).resolve()
     path = find_checkpoint(given)
     checkpoint, raw = load_generators(path, config.method, config.weights)
-    trained_on = checkpoint.meta["config"]["dataset"]
+    trained_on = dataclasses.replace(config, dataset=checkpoint.meta["config"].get("dataset")).dataset
     dataset = config.dataset if "dataset" in typed else trained_on
     run = RunFolder(config.result_dir, dataset, config.method)
     if path.parent.name == "checkpoints" and dataset == trained_on and "result_dir" not in typed:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 from metrics.inception import FEATURES, RESIZE, Inception, resize
 from metrics.weights import arrays_sha256
-from utils import to_colour, write_bytes
+from utils import from_json, to_colour, write_bytes
 
 BATCH_SIZE = 16
 
@@ -93,14 +93,16 @@ def _read_features(path: Path, key: FeatureKey) -> Tuple[Optional[np.ndarray], s
         arrays = load_file(path)
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-        made_for = json.loads(metadata["key"])
+        made_for = from_json(metadata["key"])
+        different = [name for name, value in asdict(key).items() if made_for.get(name) != value]
         changed = metadata["arrays_sha256"] != arrays_sha256(arrays)
+        features = arrays["features"]
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
-    except (SafetensorError, OSError, ValueError, KeyError):
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, "damaged"
     if changed:
         return None, "its bytes have changed since it was saved"
-    if different := [name for name, value in asdict(key).items() if made_for.get(name) != value]:
+    if different:
         return None, f"made for other {', '.join(different)}"
-    return arrays["features"], ""
+    return features, ""

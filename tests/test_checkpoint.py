@@ -15,7 +15,7 @@ import pytest
 import main
 from engine.checkpoint import Checkpoint, CheckpointFolder, find_checkpoint, load
 from errors import CheckpointError, TrainingError
-from tests.helpers import ROOT, TINY, call, draw_dataset, flags, latest_bytes, newest, run_folder
+from tests.helpers import ROOT, TINY, call, draw_dataset, draw_pairs, flags, latest_bytes, newest, run_folder
 
 SAVE_AND_DIE = """
 import os, signal, sys, numpy as np
@@ -161,3 +161,68 @@ def test_checkpoints_of_the_project_are_found_from_any_folder(tmp_path, monkeypa
     (tmp_path / "weights" / "ours").mkdir(parents=True)  # the user's own goes first
     with pytest.raises(CheckpointError, match="weights/ours"):
         find_checkpoint(Path("weights/ours"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A folder with a data set and a small run of one iteration."""
+    where = tmp_path_factory.mktemp("pairs")
+    draw_pairs(where / "data")
+    sizes = ["--method", "pix2pix", "--img_size", "8", "--ch", "1", "--n_layers_D", "1"]
+    assert main.main(flags(where, *sizes, "--iteration", "1", "--ema", "0.9")) == 0
+    return where
+
+
+def resumed_with(pairs, tmp_path, capsys, state: Checkpoint) -> str:
+    """What --resume says of this state."""
+    CheckpointFolder(tmp_path / "tiny" / "pix2pix" / "checkpoints").save(state)
+    arguments = flags(pairs, "--method", "pix2pix", "--resume", "--iteration", "2", "--result_dir", str(tmp_path))
+    assert main.main(arguments) in (1, 2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: --iteration")]
+    return line
+
+
+WRONG_VALUES = [
+    *({"seconds": value} for value in ("x", None, 10**400)),
+    *({"best": value} for value in ([], {"merit": "x"}, {"kind": 5})),
+    *({"window": value} for value in ([], {"count": -1}, {"sums": {"a": None}}, {"sums": {}, "count": 0, "more": 1})),
+    *({"precision": {"loss_scale": 1}}, {"precision": 3}, {"kind": 1}, {"iteration": True}),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES, ids=str)
+def test_values_of_other_types_are_an_error_in_one_line(pairs, tmp_path, capsys, wrong):
+    """Although the checksum is theirs."""
+    state = load(newest(pairs / "results" / "tiny" / "pix2pix"))
+    line = resumed_with(pairs, tmp_path, capsys, Checkpoint(state.arrays, {**state.meta, **wrong}))
+    assert "meta.json: not the meta.json of a checkpoint" in line or "meta.json: cannot be read" in line
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"img_size": "8"},
+        {"ch": 1.5},
+        {"ema": None},
+        {"dropout": 1},
+        {"dataset": 3},
+        {"inception_weights": "a\0"},
+        {"batch_size": 2**40},
+    ],
+)
+def test_settings_of_other_types_are_an_error_in_one_line(pairs, tmp_path, capsys, wrong):
+    state = load(newest(pairs / "results" / "tiny" / "pix2pix"))
+    state.meta["config"].update(wrong)
+    assert f"--{next(iter(wrong))} " in resumed_with(pairs, tmp_path, capsys, state)
+
+
+@pytest.mark.parametrize("part, word", [("generators", "networks"), ("averaged", "networks"), ("optimizer", "optimizer's state")])
+@pytest.mark.parametrize("change", ["removed", "of another type"])
+def test_arrays_of_other_names_and_types_are_refused(pairs, tmp_path, capsys, part, word, change):
+    """A moment of the optimizer that is missing would silently begin anew."""
+    state = load(newest(pairs / "results" / "tiny" / "pix2pix"))
+    name = next(name for name in state.arrays[part] if "D." in name or part != "optimizer")
+    array = state.arrays[part].pop(name)
+    if change != "removed":
+        state.arrays[part][name] = array.astype(np.float64)
+    assert word in resumed_with(pairs, tmp_path, capsys, state)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import main
-from command_line import examples, parse_arguments
+from command_line import examples, exit_code_of, parse_arguments
 from config import CONFIGS
 from tests.helpers import ROOT, TINY, draw_dataset, flags, newest, run_folder
 from utils import write_image
@@ -168,6 +168,8 @@ BAD = {
     "weights in training": (nothing, ["--weights", "raw"], 2, ["--weights is for --phase test and --phase evaluate"]),
     "averages of a run without": (trained, [*TEST, "--weights", "averaged"], 2, ["--weights averaged", "leave the flag out"]),
     "averages from now on": (trained, ["--resume", "--ema", "0.9"], 2, ["--ema 0.9 (the run has 0.0)"]),
+    "images of a square kilometre": (nothing, ["--load_size", "100000"], 2, ["--load_size 100000", "16384 or less"]),
+    "a number that no float can be": (nothing, ["--print_freq", "9" * 400], 2, ["--print_freq", "1000000000 or less"]),
     "averages that never move": (nothing, ["--ema", "1"], 2, ["--ema 1.0", "0.999999 or less"]),
     "json in training": (nothing, ["--json"], 2, ["--json is for --phase check"]),
     "resume of a mistyped run": (trained, ["--resume", "--dataset", "tniy"], 1, ["--resume: there is no checkpoint in", "tniy"]),
@@ -281,3 +283,24 @@ def test_image_names_with_any_letters(tmp_path):
 def test_the_version_is_printed():
     result = subprocess.run([sys.executable, "main.py", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, f"ugatit-paddle {__version__}\n")
+
+
+def test_names_with_line_breaks_are_escaped(tmp_path, capsys):
+    """The message stays one line, and nothing in a name controls the terminal."""
+    assert main.main(["--data_root", f"{tmp_path}/a\nerror: b\x1b[2J", "--dataset", "none", "--device", "cpu"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"a\nerror: b\x1b[2J" in line
+    long = f"{tmp_path}/" + "\n" * 300
+    assert main.main(["--data_root", long, "--dataset", "none", "--device", "cpu"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_too_little_memory_is_one_line(capsys):
+    """Of NumPy, of Paddle (with a C++ traceback in its text), or of Python."""
+
+    def work() -> None:
+        raise MemoryError("C++ Traceback\nFail to alloc memory of 72 TB size")
+
+    assert exit_code_of(work, see="--x") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the memory is not enough") and "--img_size" in line

@@ -199,3 +199,13 @@ def test_resuming_another_run_with_a_preset_is_refused(tmp_path, small, capsys):
     assert portraits(tmp_path, *TINY, "--iteration", "1") == 0
     assert portraits(tmp_path, "--preset", "demo", "--resume") == 2
     assert "--resume cannot change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "description", ['{"size": Infinity, "seed": 0}', '{"size": -5, "seed": 0}', '{"size": 64, "seed": "x"}', "[" * 100_000, "[]"]
+)
+def test_nothing_is_drawn_into_a_folder_whose_description_is_damaged(tmp_path, description):
+    (tmp_path / "dataset.json").write_text(description)
+    assert demo.drawn_as(tmp_path) is None
+    demo.draw_missing(tmp_path, paired=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["dataset.json"]

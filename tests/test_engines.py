@@ -236,3 +236,13 @@ def test_an_exported_onnx_file_needs_no_paddle(folder):
         "sys.exit('paddle' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"iteration": "x"}, {"iteration": "-1"}, {"direction": "C2D"}, {"has_heatmap": "1"}, {"multiple": "1e9"}, {"dataset": 5}],
+)
+def test_metadata_with_impossible_values_is_refused(tmp_path, wrong):
+    facts = ModelFacts("ugatit", "portraits", 7, "A2B", 64, 3, 4, None, False)
+    with pytest.raises(WeightsError, match="metadata does not say"):
+        from_metadata({**to_metadata(facts), **wrong}, tmp_path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from config import CONFIGS
+from utils import from_json
 
 METRICS_FILE = "metrics.jsonl"
 NAMES = {"ugatit": "U-GAT-IT", "cyclegan": "CycleGAN", "pix2pix": "Pix2Pix"}
@@ -59,7 +59,7 @@ class Run:
 def read_json(file: Path) -> Dict[str, Any]:
     """The fields in a JSON file; none where it is missing or damaged."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = from_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -86,7 +86,7 @@ def _read_run(folder: Path, path: str) -> Run:
     config, evaluation, log = read_json(folder / "config.json"), read_json(folder / "evaluation.json"), []
     for line in (folder / METRICS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # a process that was killed leaves half a line
-            log.append(json.loads(line))
+            log.append(from_json(line))
     last = max(line["iteration"] for line in log)
     fields = [item for item in dataclasses.fields(CONFIGS[config["method"]]) if item.metadata["resume"] == "same"]
     defaults = {item.name: item.default for item in fields if item.name not in NOT_SETTINGS}
