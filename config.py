@@ -175,7 +175,7 @@ class Config:
 
     iteration: int = setting(1_000_000, "training iterations", "training", resume="warn", at_least=1)
     batch_size: int = setting(1, "images of each domain an iteration", "training", at_least=1)
-    lr: float = setting(0.0001, "learning rate of Adam", "training", above=0)
+    lr: float = setting(0.0001, "learning rate of Adam", "training", above=0, at_most=float("inf"))
     beta1: float = setting(0.5, "decay of Adam's first moment", "training", at_least=0, at_most=0.9999)
     beta2: float = setting(0.999, "decay of Adam's second moment", "training", at_least=0, at_most=0.999999)
     ema: float = setting(
@@ -379,7 +379,7 @@ class ImageGANConfig(Config):
     )
     n_epochs: int = setting(100, "epochs at the full learning rate", "training", at_least=0)
     n_epochs_decay: int = setting(100, "epochs in which it falls", "training", at_least=0)
-    lr: float = setting(0.0002, "learning rate of Adam", "training", above=0)
+    lr: float = setting(0.0002, "learning rate of Adam", "training", above=0, at_most=float("inf"))
     lr_policy: str = setting(
         "linear", "how the rate falls: linear to 0, by 10 every 50 epochs, or cosine to 0", "training", choices=LR_POLICIES
     )
