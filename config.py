@@ -44,6 +44,7 @@ SEEN_IN_NO_ARRAY = ("norm", "decoder_norm")
 EVALUATION = "evaluation"
 # Which generators translate: with --ema their averages; or as the optimizer left them.
 AVERAGED, RAW = "averaged", "raw"
+WEIGHTS_HELP = "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)"
 TEST_PHASE = "test and evaluate phases"
 MOST_READ_QUICKLY = 1000
 
@@ -141,7 +142,7 @@ class Config:
     )
     weights: Optional[str] = setting(
         None,
-        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        WEIGHTS_HELP,
         TEST_PHASE,
         resume="command",
         phases=("test", "evaluate"),

@@ -26,6 +26,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from command_line import OneLineParser, exit_code_of
+from config import MOST_SIDE
 from dataset import DESCRIPTION
 from datatools.faces.domains import draw_anime, draw_photograph
 from datatools.faces.identity import Identity
@@ -36,7 +37,7 @@ from utils import contact_sheet, from_json, write_bytes, write_image
 NAME = "portraits"
 DRAWN = dict(size=256, train=400, val=16, test=64)  # side of a picture in pixels, pictures in each part
 # What a description may say of a set that was drawn.
-POSSIBLE = {"size": range(16, 2**14), "seed": range(2**31)}
+POSSIBLE = {"size": range(16, MOST_SIDE), "seed": range(2**31)}
 identity_of = Identity
 
 

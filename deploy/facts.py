@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping, Optional
 
+from config import MOST_SIDE
 from errors import WeightsError
 from utils import from_json
 from version import __version__
 
 # Names of the input and the outputs of exported models.
 IMAGE, TRANSLATION, HEATMAP = "image", "translation", "heatmap"
-MOST_SIDE = 2**14  # pixels
 
 
 @dataclass(frozen=True)

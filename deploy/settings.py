@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence, Tuple, Type, Union
 
 from command_line import parse_fields
-from config import AMP_TYPES, AVERAGED, CONFIGS, DEPLOY_PHASES, DEVICES, RAW, check_values, setting
+from config import AMP_TYPES, AVERAGED, CONFIGS, DEPLOY_PHASES, DEVICES, RAW, WEIGHTS_HELP, check_values, setting
 from errors import ConfigError
 
 DIRECTIONS = ("A2B", "B2A")
@@ -35,7 +35,7 @@ class TranslateSettings:
     )
     weights: Optional[str] = setting(
         None,
-        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        WEIGHTS_HELP,
         MODEL_GROUP,
         choices=(AVERAGED, RAW),
     )
@@ -82,7 +82,7 @@ class ExportSettings:
     direction: Optional[str] = setting(None, "which way (none: all that the model has)", MODEL_GROUP, choices=DIRECTIONS)
     weights: Optional[str] = setting(
         None,
-        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        WEIGHTS_HELP,
         MODEL_GROUP,
         choices=(AVERAGED, RAW),
     )
@@ -111,7 +111,7 @@ class ServeSettings:
     )
     weights: Optional[str] = setting(
         None,
-        "generators of a run with --ema: averaged, or raw as the optimizer left them (none: averaged where there are any)",
+        WEIGHTS_HELP,
         MODEL_GROUP,
         choices=(AVERAGED, RAW),
     )
