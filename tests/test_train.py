@@ -19,6 +19,7 @@ from visualdl.reader.record_reader import RecordReader
 import main
 from engine.checkpoint import PARTS, load
 from engine.run import RunFolder
+from errors import TrainingError
 from tests.helpers import (
     CONFIGURE,
     FEW_IMAGES,
@@ -225,6 +226,17 @@ def test_the_log_of_a_run_without_checkpoints_is_kept(tmp_path):
     assert main.main(start) == 0
     assert (run / "metrics_earlier1.jsonl").read_text() == line and len(read_metrics(run)) == 1
     assert len(scalars(run, "loss/G_total")) == 1
+
+
+def test_a_run_that_ends_before_its_first_line_leaves_no_log_behind(tmp_path, monkeypatch):
+    draw_dataset(tmp_path / "data")
+    run, start = run_folder(tmp_path), flags(tmp_path, *TINY, "--iteration", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.method.Method.step", lambda *_: (_ for _ in ()).throw(TrainingError("the loss is not finite")))
+        assert main.main(start) == 1
+    assert (run / "log").is_dir()
+    assert main.main(start) == 0
+    assert not list(run.glob("*earlier*"))
 
 
 def test_a_picture_that_is_damaged_during_the_training_saves_the_state(tmp_path):
