@@ -187,6 +187,13 @@ class Config:
         at_least=0,
         at_most=0.999999,
     )
+    recompute: bool = setting(
+        False,
+        "keep no maps of the generators' passes and compute them again for the gradients: less memory, more time",
+        "training",
+        resume="free",
+        phases=("train",),
+    )
 
     img_size: int = setting(256, "side of the square images, in pixels", NETWORKS, at_least=1, at_most=MOST_SIDE)
     img_ch: int = setting(3, "image channels: 3 colour, 1 grey", NETWORKS, at_least=1)

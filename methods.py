@@ -11,6 +11,7 @@ from engine import distributed
 from engine.device import choose_device
 from engine.method import Method
 from engine.precision import refuse_amp
+from engine.recompute import recompute_passes
 from Pix2Pix import Pix2Pix
 from UGATIT import UGATIT
 
@@ -31,4 +32,7 @@ def build_method(config: Config, training: bool = True) -> Method:
     method = METHODS[config.method](config, training)
     if training and config.ema:
         method.average_generators()
+    if training and config.recompute:
+        for generator in method.generators.values():
+            recompute_passes(generator, method.precision.forward)
     return method
