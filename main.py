@@ -84,6 +84,7 @@ def train(config: Config, typed: List[str]) -> None:
     data = open_training_data(config, distributed.rank(), distributed.processes())
     config = config.with_length(data.iterations_per_epoch)
     if checkpoint is not None and checkpoint.meta["iteration"] >= config.iteration:
+        run.remove_older_checkpoints(checkpoint.meta["iteration"], config.keep)
         print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
         return None
     evaluate = partial(assess, build_evaluation(config, run.features), run.evaluation()) if config.eval_freq else None

@@ -6,8 +6,9 @@
     averaged.safetensors         with --ema: the averaged generators, which then translate
     meta.json                    iteration, configuration, checksums of the files
 
-Every save is a new folder: written under a temporary name, put in place by one rename, and only then are older ones removed. So
-whatever moment the process is killed at, there is a whole checkpoint. Nothing is pickled.
+Every save is a new folder: written under a temporary name, put in place by one rename, and only then are older ones removed, each
+after one rename too. So whatever moment the process is killed at, there is a whole checkpoint, and none that has lost a file.
+Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -40,6 +41,8 @@ FILES_OF_FORMAT = {
     # AVERAGED is a further part, of runs with --ema alone.
     2: {part: f"{part}.safetensors" for part in (*PARTS, AVERAGED)},
 }
+# Folders that are being written or removed, or were when the process was killed.
+WRITING, REMOVING = ".writing-", ".removing-"
 ANOTHER = "use another checkpoint of the run"
 # Checkpoints that come with the project.
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -74,11 +77,19 @@ class CheckpointFolder:
         """
         kind = "periodic" if periodic else "latest"
         with self._writing(checkpoint, kind) as written:
-            target = self._put_in_place(written, f"step_{checkpoint.meta['iteration']:07d}")
-            kinds = {path: _kind(path) for path in self._ours("step")}
-            periodic_ones = [path for path, kind in kinds.items() if kind == "periodic"]
-            passing_ones = [path for path, kind in kinds.items() if kind == "latest" and path != target]
-            self._remove([*periodic_ones[: -self.keep], *passing_ones, self.folder / "latest"])
+            self._put_in_place(written, f"step_{checkpoint.meta['iteration']:07d}")
+            self.remove_older(checkpoint.meta["iteration"])
+
+    def remove_older(self, newest: int) -> None:
+        """Remove all but the checkpoint of iteration `newest`, the periodic ones that are kept, and the best.
+
+        `save` does so; after the last one of a run, a process that was killed may have left some. Raises OSError.
+        """
+        self._clear()
+        kinds = {path: _kind(path) for path in self._ours("step")}
+        periodic_ones = [path for path, kind in kinds.items() if kind == "periodic"]
+        passing_ones = [path for path, kind in kinds.items() if kind == "latest" and path.name != f"step_{newest:07d}"]
+        self._remove([*periodic_ones[: -self.keep], *passing_ones, self.folder / "latest"])
 
     def save_best(self, checkpoint: Checkpoint) -> None:
         """Write best_ITERATION in the place of the earlier best. Raises as `save` does."""
@@ -93,9 +104,9 @@ class CheckpointFolder:
     def _writing(self, checkpoint: Checkpoint, kind: str) -> Iterator[Path]:
         """The checkpoint written under a temporary name."""
         _refuse_unfinite(checkpoint)
-        written = self.folder / f".writing-{os.getpid()}"
+        written = self.folder / f"{WRITING}{os.getpid()}"
         try:
-            self._remove(self.folder.glob(".writing-*"))
+            self._clear()
             written.mkdir(parents=True)
             _write(checkpoint, kind, written)
             yield written
@@ -107,7 +118,7 @@ class CheckpointFolder:
             ) from error
         finally:
             with contextlib.suppress(OSError):
-                self._remove(self.folder.glob(".writing-*"))
+                self._clear()
 
     def _put_in_place(self, written: Path, name: str) -> Path:
         target, replaced = self.folder / name, self.folder / f".replaced-{name}"
@@ -124,11 +135,15 @@ class CheckpointFolder:
         found = [path for path in self.folder.glob(f"{kind}_*") if re.fullmatch(rf"{kind}_\d{{7,}}", path.name) and path.is_dir()]
         return sorted(found, key=lambda path: int(path.name.split("_")[1]))
 
-    @staticmethod
-    def _remove(folders: Iterator[Path]) -> None:
-        for folder in list(folders):
-            if folder.is_dir():
-                shutil.rmtree(folder)
+    def _clear(self) -> None:
+        """Remove what is half written or half removed."""
+        self._remove([path for prefix in (WRITING, REMOVING) for path in self.folder.glob(f"{prefix}*")])
+
+    def _remove(self, folders: Iterable[Path]) -> None:
+        for folder in [folder for folder in folders if folder.is_dir()]:
+            if not folder.name.startswith((WRITING, REMOVING)):
+                folder = folder.rename(self.folder / f"{REMOVING}{folder.name}")
+            shutil.rmtree(folder)
 
     def newest_valid(self, method: Optional[str] = None) -> Tuple[Optional[Checkpoint], List[str]]:
         """The valid checkpoint of the highest iteration, or None where there is none at all; and why others were passed over.
@@ -153,7 +168,7 @@ class CheckpointFolder:
 
 def has_checkpoints(checkpoints: Path) -> bool:
     """Whether there are any in a run's `checkpoints` folder, be they damaged."""
-    return any(not meta.parent.name.startswith(".writing-") for meta in checkpoints.glob(f"*/{META}"))
+    return any(not meta.parent.name.startswith((WRITING, REMOVING)) for meta in checkpoints.glob(f"*/{META}"))
 
 
 def newest_iteration(checkpoints: Path) -> int:
@@ -199,7 +214,7 @@ def _with_iterations(checkpoints: Path) -> Tuple[List[Tuple[int, Path]], List[st
     """The checkpoints in a folder whose meta.json is whole, oldest first, with their iterations; and what is wrong with others."""
     found, problems = [], []
     for meta in checkpoints.glob(f"*/{META}"):
-        if meta.parent.name.startswith(".writing-"):
+        if meta.parent.name.startswith((WRITING, REMOVING)):
             continue
         try:
             found.append((read_meta(meta.parent)["iteration"], meta.parent))
@@ -301,7 +316,7 @@ def save_folder(checkpoint: Checkpoint, path: Path, kind: str = "imported") -> N
     Raises:
         CheckpointError: it cannot be written, or there is such a folder already.
     """
-    written = path.with_name(f".writing-{os.getpid()}")
+    written = path.with_name(f"{WRITING}{os.getpid()}")
     try:
         written.mkdir(parents=True)
         _write(checkpoint, kind, written)

@@ -63,6 +63,11 @@ class RunFolder:
             print(f"passed over {problem}", file=sys.stderr)
         return checkpoint
 
+    def remove_older_checkpoints(self, newest: int, keep: int) -> None:
+        """Remove what is not to be kept beside the newest one, where a killed process has left some; nothing is said of errors."""
+        with contextlib.suppress(OSError, CheckpointError), self.only_one():
+            CheckpointFolder(self.checkpoints, keep).remove_older(newest)
+
     def test(self, name: str = "") -> Path:
         """Where the test phase writes; translations of a checkpoint or of weights that were named have a folder of their own."""
         return self.path / (f"test_{name}" if name else "test")

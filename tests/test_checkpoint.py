@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,55 +19,73 @@ from errors import CheckpointError, TrainingError
 from tests.helpers import ROOT, TINY, call, draw_dataset, draw_pairs, flags, latest_bytes, newest, run_folder
 
 SAVE_AND_DIE = """
-import os, signal, sys, numpy as np
+import itertools, os, signal, sys, numpy as np
 import engine.checkpoint as checkpoint
-calls = 0
-def dying(function):
+
+def dying(function, moment):
     def run(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == int(sys.argv[2]):
+        if next(calls) == moment:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments, **options)
     return run
-folder = checkpoint.CheckpointFolder(sys.argv[1], keep=1)
-def save(iteration):
+
+def save(folder, iteration):
     arrays = {part: {"weight": np.full(100, iteration, "float32")} for part in checkpoint.PARTS}
     state = checkpoint.Checkpoint(arrays, {"iteration": iteration, "method": "toy"})
     folder.save(state, periodic=iteration == 2)
     folder.save_best(state)
-for iteration in (1, 2):
-    save(iteration)
-checkpoint.save_file = dying(checkpoint.save_file)
-checkpoint.os.rename = dying(checkpoint.os.rename)
-checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
-checkpoint._to_disk = dying(checkpoint._to_disk)
-for iteration in (3, 4, 4):
-    save(iteration)
+
+def save_and_die(folder, moment):
+    for iteration in (1, 2):
+        save(folder, iteration)
+    checkpoint.save_file, checkpoint._to_disk = dying(checkpoint.save_file, moment), dying(checkpoint._to_disk, moment)
+    for name in ("rename", "unlink", "rmdir"):  # pathlib and shutil use them too
+        setattr(os, name, dying(getattr(os, name), moment))
+    for iteration in (3, 4, 4):
+        save(folder, iteration)
+
+for moment in range(1, 300):
+    calls = itertools.count(1)
+    process = os.fork()
+    if not process:
+        save_and_die(checkpoint.CheckpointFolder(os.path.join(sys.argv[1], str(moment)), keep=1), moment)
+        os._exit(0)
+    status = os.waitpid(process, 0)[1]
+    print(status)
+    if status == 0:
+        break
 """
 
 
 def test_killed_at_any_moment_of_a_save(tmp_path):
     """Newer ones, one of an iteration that is there already, and the best: there is always a whole one of each."""
-    finished = False
-    for moment in range(1, 200):
+    result = subprocess.run(
+        [sys.executable, "-c", SAVE_AND_DIE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    statuses = [int(line) for line in result.stdout.split()]
+    assert statuses == [signal.SIGKILL] * (len(statuses) - 1) + [0] and len(statuses) > 40
+    for moment in range(1, len(statuses) + 1):
         folder = tmp_path / str(moment)
-        process = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(folder), str(moment)], cwd=ROOT)
         found, problems = CheckpointFolder(folder).newest_valid()
         iteration = found.meta["iteration"]
         assert iteration in (2, 3, 4) and (found.arrays["generators"]["weight"] == iteration).all() and not problems
         assert load(find_checkpoint(folder / "latest")).meta["iteration"] == iteration
         assert load(find_checkpoint(folder / "best")).meta["iteration"] in (2, 3, 4)
-        if process.returncode == 0:
-            finished = True
-            break
-        assert process.returncode == -signal.SIGKILL
         # The next saves clear what the killed one left.
         CheckpointFolder(folder, keep=1).save(toy(5))
         CheckpointFolder(folder, keep=1).save_best(toy(5))
-        assert [path.name for path in folder.glob("step_*")] in (["step_0000002", "step_0000005"], ["step_0000005", "step_0000002"])
-        assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
-    assert finished and moment > 20
+        assert sorted(path.name for path in folder.iterdir()) == ["best_0000005", "step_0000002", "step_0000005"]
+
+
+def test_a_finished_run_clears_what_a_kill_after_its_last_save_has_left(tmp_path, capsys):
+    draw_dataset(tmp_path / "data")
+    assert main.main(flags(tmp_path, *TINY, "--iteration", "2")) == 0
+    last = newest(run_folder(tmp_path))
+    shutil.copytree(last, last.parent / "step_0000001")
+    shutil.copytree(last, last.parent / ".removing-step_0000000")
+    assert main.main(flags(tmp_path, "--resume")) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert list(last.parent.iterdir()) == [last]
 
 
 def test_disk_full_keeps_the_older_latest(tmp_path):
