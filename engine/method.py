@@ -223,22 +223,22 @@ class Method:
         distributed.copy_from_first(list(_state_of(self.networks).values()))
 
     def state(self) -> Checkpoint:
-        """All of the method that is needed to go on."""
+        """All of the method that is needed to go on. On a CPU its arrays are the tensors' memory, which the next step changes."""
         optimizer = {
-            f"{name}/{key}": value.numpy()
+            f"{name}/{key}": _array(value)
             for name, optimizer in self.optimizers.items()
             for key, value in optimizer.state_dict().items()
             if isinstance(value, Tensor)
         }
         optimizer.update({f"extra/{name}": array for name, array in self.extra_state().items()})
         arrays = {
-            "generators": {key: value.numpy() for key, value in _state_of(self.generators).items()},
-            "discriminators": {key: value.numpy() for key, value in _state_of(self.discriminators).items()},
+            "generators": {key: _array(value) for key, value in _state_of(self.generators).items()},
+            "discriminators": {key: _array(value) for key, value in _state_of(self.discriminators).items()},
             "optimizer": optimizer,
         }
         if self.averages is not None:
             with self._averaged():
-                arrays[AVERAGED] = {key: value.numpy() for key, value in _state_of(self.generators).items()}
+                arrays[AVERAGED] = {key: _array(value) for key, value in _state_of(self.generators).items()}
         meta = {
             "method": self.config.method,
             "iteration": self.iteration,
@@ -320,6 +320,11 @@ class Method:
         counts = {name: sum(p.size for p in network.parameters()) for name, network in self.networks.items()}
         lines = [f"{name:8s} {count:>13,} parameters" for name, count in counts.items()]
         return "\n".join([*lines, f"{'total':8s} {sum(counts.values()):>13,}"])
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """A tensor's values, on a CPU without a copy."""
+    return np.from_dlpack(tensor.detach()) if tensor.place.is_cpu_place() else tensor.numpy()
 
 
 def _state_of(networks: Networks) -> Dict[str, Tensor]:

@@ -53,7 +53,7 @@ def batch(method):
 
 
 def weights(method):
-    return {key: array for part in method.state().arrays.values() for key, array in part.items()}
+    return {key: array.copy() for part in method.state().arrays.values() for key, array in part.items()}
 
 
 def equal(first, second):
