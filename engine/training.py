@@ -19,7 +19,7 @@ from engine.method import Method
 from engine.pictures import sample_grid, translate_sample
 from engine.run import RunFolder
 from engine.signals import StopRequest
-from errors import CheckpointError, Interrupted, TrainingError, UserError
+from errors import CheckpointError, Interrupted, UserError
 
 Batch = Mapping[str, np.ndarray]
 
@@ -81,6 +81,8 @@ class Training:
         # The best merit so far, of which --keep_best, and at which iteration.
         self.best: Dict[str, Any] = {}
         self.saved_iteration = 0
+        # No step is half done: what there is can be saved.
+        self.is_whole = True
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint whole.
@@ -120,7 +122,8 @@ class Training:
             CheckpointError: a checkpoint cannot be written, or the logs cannot be cut back. Later they may fail: that is said once.
             Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
 
-        Of several processes the first one writes, and the others wait for it.
+        After any other error between two iterations, such as one in a thread that reads images, the state is saved as well. Of
+        several processes the first one writes, and the others wait for it.
         """
         method, last_iteration = self.method, self.config.iteration
         self.refuse_other_iterations()
@@ -135,7 +138,9 @@ class Training:
             with StopRequest() as stop, contextlib.closing(batches):
                 started = time.monotonic()
                 for batch in batches:
+                    self.is_whole = False
                     losses = method.step(batch)
+                    self.is_whole = True
                     self.seconds += time.monotonic() - started
                     # What happens after an iteration, in this order.
                     self.log_losses(losses, distributed.processes() * sum(len(array) for array in batch.values()))
@@ -149,12 +154,10 @@ class Training:
                             f"stopped at iteration {method.iteration}, which is saved: go on with --resume", exit_code
                         )
                     started = time.monotonic()
-        except TrainingError:
-            raise
-        except (UserError, OSError):
-            # Between two iterations the state is whole: save it before the error ends the run.
-            with contextlib.suppress(UserError):
-                self.save()
+        except Exception:
+            if self.is_whole:
+                with contextlib.suppress(UserError):
+                    self.save()
             raise
         finally:
             self.progress.close()
