@@ -87,7 +87,7 @@ def train(config: Config, typed: List[str]) -> None:
         run.remove_older_checkpoints(checkpoint.meta["iteration"], config.keep)
         print(f"nothing to do: the run is at iteration {checkpoint.meta['iteration']}; --iteration N goes on to N")
         return None
-    evaluate = partial(assess, build_evaluation(config, run.features), run.evaluation()) if config.eval_freq else None
+    evaluate = partial(assess, build_evaluation(config, run.features)) if config.eval_freq else None
     training = Training(build_method(config), run, data.samples(), evaluate, data.image_counts())
     if config.init_from and checkpoint is None:
         taken = training.method.start_from(open_networks(Path(config.init_from), "--init_from", config.method))
@@ -153,9 +153,11 @@ def evaluate(config: Config, typed: List[str]) -> None:
     method.restore_generators(checkpoint)
     evaluation = build_evaluation(config, run.features, method.directions)
     file = run.evaluation(name)
-    scores = assess(evaluation, file, method).scores
-    if not name and distributed.is_first():
-        log_scores(run, method.iteration, scores)
+    assessment = assess(evaluation, method)
+    if distributed.is_first():
+        run.write_evaluation(assessment.content, name)
+        if not name:
+            log_scores(run, method.iteration, assessment.scores)
     print(f"written to {file}")
     return None
 

@@ -37,6 +37,26 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def append_bytes(path: Union[str, Path], content: bytes) -> None:
+    """Append to a file all of `content`, or nothing where the disk is full. Makes the folder.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is `path`.
+    """
+    size, path = None, Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as stream:
+            size = stream.tell()
+            stream.write(content)
+    except OSError as error:
+        if size is not None:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+        error.filename = str(path)
+        raise
+
+
 @contextlib.contextmanager
 def replacing(path: Union[str, Path]) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends, so a reader never sees half a file. Makes the folder.

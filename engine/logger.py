@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import sys
 import time
 from pathlib import Path
-from typing import Mapping, Optional, TextIO
+from typing import Any, Callable, Iterator, Mapping, Optional, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -17,29 +16,36 @@ from tqdm import tqdm
 from engine.cpu import temporary_home
 from engine.progress import time_left
 from engine.run import RunFolder, cannot_write
-from utils import from_json, write_bytes
+from errors import one_line
+from utils import append_bytes, from_json, write_bytes, write_image
 
 RECORDS = "vdlrecords.run.log"
 SECONDS_BETWEEN_LINES = 60
 
 
 class RunLog:
-    """metrics.jsonl and the VisualDL log of a run, at the true iteration.
+    """metrics.jsonl, the VisualDL log and the sample grids of a run, at the true iteration.
 
-    With `iteration` both are cut back to it when they are opened, so that after a resume they go on without gaps or doubled points.
-    Each entry is on disk before the next iteration begins.
+    Both logs are cut back to `iteration` when they are opened, so that after a resume they go on without gaps or doubled points. A
+    half-written end is cut off in any case. Each entry is on disk before the next iteration begins.
+
+    Records are appended here, not by VisualDL's LogWriter: its thread prints and forgets what it could not write, and leaves half a
+    record, behind which nothing can be read.
+
+    Args:
+        warn: called with a text, once, where a file cannot be written. What cannot be written is left out; the next entry is tried.
+
+    Raises:
+        OSError: the logs cannot be cut.
     """
 
-    def __init__(self, metrics: Path, log: Path, iteration: Optional[int] = None) -> None:
-        self.metrics = metrics
-        if iteration is not None:
-            _cut_metrics(metrics, iteration)
-            _cut_records(log / RECORDS, iteration)
+    def __init__(self, run: RunFolder, warn: Callable[[str], None], iteration: float = math.inf) -> None:
+        self.run, self._warn = run, warn
         with temporary_home():
-            from visualdl import LogWriter
-
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces that it appends
-            self._writer = LogWriter(str(log), file_name=RECORDS)
+            from visualdl.component.base_component import image, scalar
+        self._image, self._scalar = image, scalar
+        _cut_metrics(run.metrics, iteration)
+        _cut_records(run.log / RECORDS, iteration)
 
     def write(self, iteration: int, losses: Mapping[str, float], speed: Mapping[str, float], extra: Mapping[str, float]) -> None:
         """Log one line: losses, `speed` (lr, images_per_second, fp16's loss_scale and skipped_steps) and `extra` scalars.
@@ -48,48 +54,71 @@ class RunLog:
         """
         # Totals first: VisualDL shows charts in this order.
         losses = dict(sorted(losses.items(), key=lambda item: not item[0].endswith("_total")))
-        line = {"iteration": iteration, **losses, **speed}
-        with open(self.metrics, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        self._append_line({"iteration": iteration, **losses, **speed})
         named = {
             **{f"loss/{name}": value for name, value in losses.items()},
             **{f"training/{name}": value for name, value in speed.items()},
             **extra,
         }
-        for tag, value in named.items():
-            self._writer.add_scalar(tag, value, iteration)
-        self._writer.flush()
+        self._append_scalars(named, iteration)
 
     def write_scores(self, iteration: int, scores: Mapping[str, float]) -> None:
         """Log one line of an evaluation, once for each iteration: scores that are not finite are left out."""
         scores = {name: value for name, value in scores.items() if math.isfinite(value)}
-        line = json.dumps({"iteration": iteration, **scores}) + "\n"
-        if not scores or self.metrics.exists() and line in self.metrics.read_text(encoding="utf-8"):
-            return
-        with open(self.metrics, "a", encoding="utf-8") as stream:
-            stream.write(line)
-        for name, value in scores.items():
-            self._writer.add_scalar(f"metric/{name}", value, iteration)
-        self._writer.flush()
+        line = {"iteration": iteration, **scores}
+        with self.tolerant():
+            if not scores or self.run.metrics.exists() and _as_line(line) in self.run.metrics.read_bytes():
+                return
+        self._append_line(line)
+        self._append_scalars({f"metric/{name}": value for name, value in scores.items()}, iteration)
 
-    def add_image(self, tag: str, image: np.ndarray, iteration: int) -> None:
-        """Log an (H, W, 3) uint8 RGB picture."""
-        self._writer.add_image(tag, image, iteration)
-        self._writer.flush()
+    def write_samples(self, direction: str, grid: np.ndarray, iteration: int) -> None:
+        """Write and log the sample grid of a direction, (H, W, 3) uint8 RGB."""
+        with self.tolerant():
+            write_image(self.run.samples / f"{direction}_{iteration:07d}.png", grid)
+        self._append_records(self._image(f"samples/{direction}", grid, iteration, _milliseconds()))
 
-    def close(self) -> None:
-        self._writer.close()
+    @contextlib.contextmanager
+    def tolerant(self) -> Iterator[None]:
+        """Within it a file that cannot be written is left out: a training does not end for it."""
+        try:
+            yield
+        except OSError as error:
+            self._warn(one_line(f"{error.filename} cannot be written ({error.strerror or error})"))
+            self._warn = lambda text: None
+
+    def _append_line(self, values: Mapping[str, float]) -> None:
+        with self.tolerant():
+            append_bytes(self.run.metrics, _as_line(values))
+
+    def _append_scalars(self, values: Mapping[str, float], iteration: int) -> None:
+        now = _milliseconds()
+        self._append_records(*(self._scalar(tag, value, iteration, now) for tag, value in values.items()))
+
+    def _append_records(self, *records: Any) -> None:
+        contents = [record.SerializeToString() for record in records]
+        with self.tolerant():
+            append_bytes(self.run.log / RECORDS, b"".join(len(content).to_bytes(8, "little") + content for content in contents))
 
 
-def open_log(run: RunFolder, iteration: Optional[int] = None) -> RunLog:
-    """The run's log, cut back to `iteration`, if it is given. Raises CheckpointError where it cannot be written."""
+def open_log(run: RunFolder, warn: Callable[[str], None], iteration: float = math.inf) -> RunLog:
+    """The run's log, as `RunLog`. Raises CheckpointError where it cannot be cut back to `iteration`."""
     try:
-        return RunLog(run.metrics, run.log, iteration)
+        return RunLog(run, warn, iteration)
     except OSError as error:
         raise cannot_write(run, error) from error
 
 
-def _cut_metrics(path: Path, iteration: int) -> None:
+def _as_line(values: Mapping[str, float]) -> bytes:
+    return (json.dumps(values) + "\n").encode()
+
+
+def _milliseconds() -> int:
+    """VisualDL's time of a record."""
+    return round(time.time() * 1000)
+
+
+def _cut_metrics(path: Path, iteration: float) -> None:
     """Keep the whole lines up to `iteration`. A process that is killed while writing leaves half a line."""
     if not path.exists():
         return
@@ -101,7 +130,7 @@ def _cut_metrics(path: Path, iteration: int) -> None:
     write_bytes(path, "".join(kept).encode())
 
 
-def _cut_records(path: Path, iteration: int) -> None:
+def _cut_records(path: Path, iteration: float) -> None:
     """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer. They are in order of iterations.
 
     What follows a damaged record is cut off too.

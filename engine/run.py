@@ -76,6 +76,10 @@ class RunFolder:
         """The scores of the newest checkpoint, or of one, or of weights, that were named."""
         return self.path / (f"evaluation_{name}.json" if name else "evaluation.json")
 
+    def write_evaluation(self, content: bytes, name: str = "") -> None:
+        """Write the file of `evaluation`. Raises OSError."""
+        write_bytes(self.evaluation(name), content)
+
     def refuse_if_used(self) -> None:
         """Raise ConfigError where there are checkpoints of a run, be they damaged."""
         if has_checkpoints(self.checkpoints):

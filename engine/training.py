@@ -17,10 +17,9 @@ from engine.health import Health, Look, look_of
 from engine.logger import Progress, open_log
 from engine.method import Method
 from engine.pictures import sample_grid, translate_sample
-from engine.run import RunFolder, cannot_write
+from engine.run import RunFolder
 from engine.signals import StopRequest
-from errors import CheckpointError, Interrupted, TrainingError, UserError
-from utils import write_image
+from errors import CheckpointError, Interrupted, UserError
 
 Batch = Mapping[str, np.ndarray]
 
@@ -59,8 +58,8 @@ class Training:
         method: built for training.
         run: where everything is written.
         samples: for each direction the columns of its sample grid.
-        evaluate: called every config.eval_freq iterations; None where that is 0. Gives the scores to log and their merit, lower
-            is better, where the best checkpoint is to be kept.
+        evaluate: called every config.eval_freq iterations; None where that is 0. Gives the scores to log, their merit, lower
+            is better, where the best checkpoint is to be kept, and the evaluation's file.
         image_counts: images in each training folder.
     """
 
@@ -69,7 +68,7 @@ class Training:
         method: Method,
         run: RunFolder,
         samples: Mapping[str, Sequence[Sample]],
-        evaluate: Optional[Callable[[Method], Tuple[Dict[str, float], Optional[float]]]] = None,
+        evaluate: Optional[Callable[[Method], Tuple[Dict[str, float], Optional[float], bytes]]] = None,
         image_counts: Optional[Mapping[str, int]] = None,
     ) -> None:
         self.method, self.run, self.samples, self.evaluate = method, run, samples, evaluate
@@ -82,6 +81,8 @@ class Training:
         # The best merit so far, of which --keep_best, and at which iteration.
         self.best: Dict[str, Any] = {}
         self.saved_iteration = 0
+        # No step is half done: what there is can be saved.
+        self.is_whole = True
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint whole.
@@ -118,15 +119,16 @@ class Training:
         Raises:
             TrainingError: a loss or a weight is not finite.
             DataError: an image cannot be read; the state is saved.
-            CheckpointError: something cannot be written.
+            CheckpointError: a checkpoint cannot be written, or the logs cannot be cut back. Later they may fail: that is said once.
             Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
 
-        Of several processes the first one writes, and the others wait for it.
+        After any other error between two iterations, such as one in a thread that reads images, the state is saved as well. Of
+        several processes the first one writes, and the others wait for it.
         """
         method, last_iteration = self.method, self.config.iteration
         self.refuse_other_iterations()
         method.start_alike()
-        self.log = open_log(self.run, method.iteration) if distributed.is_first() else None
+        self.log = open_log(self.run, self.warn_of_gaps, method.iteration) if distributed.is_first() else None
         self.progress = Progress(method.iteration, last_iteration)
         self.speedometer = Speedometer(self.seconds)
         self.health = Health(method.watched(), self.progress.warn)
@@ -136,7 +138,9 @@ class Training:
             with StopRequest() as stop, contextlib.closing(batches):
                 started = time.monotonic()
                 for batch in batches:
+                    self.is_whole = False
                     losses = method.step(batch)
+                    self.is_whole = True
                     self.seconds += time.monotonic() - started
                     # What happens after an iteration, in this order.
                     self.log_losses(losses, distributed.processes() * sum(len(array) for array in batch.values()))
@@ -150,20 +154,20 @@ class Training:
                             f"stopped at iteration {method.iteration}, which is saved: go on with --resume", exit_code
                         )
                     started = time.monotonic()
-        except TrainingError:
-            raise
-        except (UserError, OSError) as error:
-            # Between two iterations the state is whole: save it before the error ends the run.
-            with contextlib.suppress(UserError):
-                self.save()
-            if isinstance(error, OSError):
-                raise cannot_write(self.run, error) from error
+        except Exception:
+            if self.is_whole:
+                with contextlib.suppress(UserError):
+                    self.save()
             raise
         finally:
             self.progress.close()
-            if self.log is not None:
-                with contextlib.suppress(OSError):
-                    self.log.close()
+
+    def warn_of_gaps(self, problem: str) -> None:
+        """Say that something beside the checkpoints cannot be written."""
+        self.progress.warn(
+            f"warning: {problem}: the training goes on, with gaps in its logs and sample grids; make room, or the folder writable, "
+            "before the next checkpoint"
+        )
 
     def log_losses(self, losses: Mapping[str, float], images: int) -> None:
         """Show the losses, and every print_freq iterations log their means."""
@@ -191,8 +195,7 @@ class Training:
             translations = [translate_sample(self.method, direction, sample) for sample in samples]
             self.health.check_look(iteration, direction, self.look(direction, [found.image[0] for found in translations]))
             grid = sample_grid(translations)
-            write_image(self.run.samples / f"{direction}_{iteration:07d}.png", grid)
-            self.log.add_image(f"samples/{direction}", grid, iteration)
+            self.log.write_samples(direction, grid, iteration)
         distributed.wait_for_all()
 
     def look(self, direction: str, translations: Sequence[np.ndarray]) -> Look:
@@ -209,8 +212,10 @@ class Training:
         iteration, kind = self.method.iteration, self.config.keep_best
         if self.evaluate is None or iteration % self.config.eval_freq:
             return
-        scores, merit = self.evaluate(self.method)
+        scores, merit, content = self.evaluate(self.method)
         if self.log is not None:
+            with self.log.tolerant():
+                self.run.write_evaluation(content)
             self.log.write_scores(iteration, scores)
         earlier = self.best.get("merit") if self.best.get("kind") == kind else None
         if merit is not None and np.isfinite(merit) and (earlier is None or merit < earlier):

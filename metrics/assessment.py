@@ -16,14 +16,14 @@ from engine.method import Method
 from engine.run import RunFolder
 from errors import CheckpointError
 from metrics.evaluation import Evaluation
-from utils import write_bytes
 
 
 class Assessment(NamedTuple):
-    """What to log, and the merit, lower is better, where the best checkpoint is to be kept."""
+    """What to log, the merit, lower is better, where the best checkpoint is to be kept, and what evaluation.json holds."""
 
     scores: Dict[str, float]
-    merit: Optional[float] = None
+    merit: Optional[float]
+    content: bytes
 
 
 def build_evaluation(config: Config, cache: Path, directions: Optional[Sequence[str]] = None) -> Evaluation:
@@ -35,28 +35,24 @@ def build_evaluation(config: Config, cache: Path, directions: Optional[Sequence[
     return Evaluation(config, {direction: open_test_set(config, direction) for direction in directions}, cache, directions)
 
 
-def assess(evaluation: Evaluation, file: Path, method: Method) -> Assessment:
-    """Evaluate a method as it stands: keep the scores in `file` and print them.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+def assess(evaluation: Evaluation, method: Method) -> Assessment:
+    """Evaluate a method as it stands, and print the scores."""
     report = evaluation(method.translate_image)
-    assessment = Assessment(report.flat(), evaluation.merit(report))
-    if not distributed.is_first():
-        return assessment
-    write_bytes(file, report.to_json(iteration=method.iteration, weights=method.weights, **evaluation.settings).encode())
-    tqdm.write(f"{method.position} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
-    tqdm.write(report.table())
-    return assessment
+    if distributed.is_first():
+        tqdm.write(f"{method.position} of {evaluation.config.method} on the test images of {evaluation.config.dataset}")
+        tqdm.write(report.table())
+    content = report.to_json(iteration=method.iteration, weights=method.weights, **evaluation.settings).encode()
+    return Assessment(report.flat(), evaluation.merit(report), content)
 
 
 def log_scores(run: RunFolder, iteration: int, scores: Dict[str, float]) -> None:
     """Add scores to the run's logs, unless a training is writing them just now."""
+
+    def warn(problem: object) -> None:
+        print(f"not logged: {problem}", file=sys.stderr)
+
     try:
         with run.only_one():
-            log = open_log(run)
-            log.write_scores(iteration, scores)
-            log.close()
-    except (CheckpointError, OSError) as error:
-        print(f"not logged: {error}", file=sys.stderr)
+            open_log(run, warn).write_scores(iteration, scores)
+    except CheckpointError as error:
+        warn(error)
