@@ -3,8 +3,9 @@
 python -m tools.soak                                  100 kills of each method: minutes
 python -m tools.soak --kills 1000 --seed 1            more of them, at other moments
 
-Of each method, tiny networks with averages are trained once in one piece, and then killed with SIGKILL after a random time,
-resumed, killed again and so on; a run that ends before the last kill is followed by another. Each must end in the same files with
+Of each method, tiny networks with averages are trained once in one piece, and then killed with SIGKILL after a random time, every
+second time when the next checkpoint is being written, resumed, killed again and so on; a run that ends before the last kill is
+followed by another. Each must end in the same files with
 the same bytes: networks, optimizers, averages, sample grids and losses. Nothing else may be left in its folder. It needs fork,
 which Windows does not have.
 """
@@ -32,6 +33,7 @@ configure_cpu()
 import main as project  # noqa: E402
 from command_line import OneLineParser, exit_code_of  # noqa: E402
 from datatools.demo import draw_dataset  # noqa: E402
+from engine.checkpoint import WRITING  # noqa: E402
 from engine.precision import refuse_amp  # noqa: E402
 from engine.progress import track  # noqa: E402
 from errors import ConfigError, TrainingError  # noqa: E402
@@ -44,6 +46,8 @@ METHODS = {
 }
 ITERATIONS = 30
 SCHEDULE = ["--iteration", str(ITERATIONS), "--checkpoint_freq", "1", "--save_freq", "4", "--print_freq", "5", "--num_workers", "1"]
+# Ask whether a process has ended, which it can be asked again.
+HAS_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 # Of a line of metrics.jsonl and of a checkpoint: what depends on the clock.
 OF_THE_CLOCK = ("images_per_second", "seconds", "checksum")
 
@@ -89,24 +93,33 @@ class Soak:
         started = time.monotonic()
         self.end("straight", self.start("straight"))
         longest = time.monotonic() - started
-        expected = contents(self.straight)
         for _ in track(range(kills), self.method, kills, "kills"):
-            name = f"killed{self.runs}"
-            process = self.start(name)
-            time.sleep(self.rng.uniform(0, longest / 2))
-            if os.waitpid(process, os.WNOHANG)[0]:  # it has ended by itself
-                self.compare(name, expected)
-                continue
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            self.kills += 1
-            self.in_writing += any(self.path(name).glob("checkpoints/.*"))
+            while not self.kill_once(longest):
+                pass
         name = f"killed{self.runs}"
         self.end(name, self.start(name))
-        self.compare(name, expected)
+        self.compare(name)
 
-    def compare(self, name: str, expected: Dict[str, str]) -> None:
-        """Raise TrainingError where a run has not ended in the expected files."""
+    def kill_once(self, longest: float) -> bool:
+        """Go on with a run and kill it, unless it ends by itself; returns whether it was killed."""
+        name = f"killed{self.runs}"
+        process = self.start(name)
+        time.sleep(self.rng.uniform(0, longest / 2))
+        writing = self.path(name) / "checkpoints" / f"{WRITING}{process}"
+        while self.kills % 2 and not writing.exists() and not os.waitid(os.P_PID, process, HAS_ENDED):
+            pass
+        if os.waitpid(process, os.WNOHANG)[0]:
+            self.compare(name)
+            return False
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        self.kills += 1
+        self.in_writing += writing.exists()
+        return True
+
+    def compare(self, name: str) -> None:
+        """Raise TrainingError where a run has not ended in the files of the uninterrupted one."""
+        expected = contents(self.straight)
         found = contents(self.path(name))
         differing = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
         if differing:
