@@ -286,6 +286,12 @@ class Config:
         """The same with the number of iterations known."""
         return self
 
+    def with_side(self, side: int) -> Config:
+        """The same networks for images of another side. Raises ConfigError where they do not take these."""
+        other = dataclasses.replace(self, img_size=side, load_size=None)
+        other.check_networks()
+        return other
+
     def check_networks(self) -> None:
         """Raise ConfigError where settings do not go together or the architecture cannot take the images.
 
@@ -439,6 +445,9 @@ class CycleGANConfig(ImageGANConfig):
     n_blocks: Optional[int] = setting(None, "residual blocks (none: 9 from 256x256 on, else 6)", NETWORKS, at_least=1)
     upsample: str = setting("transpose", "transposed convolution, or resize and convolve", NETWORKS, choices=UPSAMPLES)
 
+    def with_side(self, side: int) -> Config:
+        return dataclasses.replace(super().with_side(side), n_blocks=self.n_blocks or default_blocks(self.img_size))
+
     def check_networks(self) -> None:
         super().check_networks()
         check_multiple_of_4(self.img_size, smallest=8)
@@ -495,6 +504,11 @@ class Pix2PixConfig(ImageGANConfig):
     @property
     def directions(self) -> Tuple[str, ...]:
         return ("A2B",) if self.direction == "AtoB" else ("B2A",)
+
+    def with_side(self, side: int) -> Config:
+        if side != self.img_size:
+            raise ConfigError(f"--img_size {side}: the depth of the U-Net follows from --img_size {self.img_size}")
+        return self
 
     def check_networks(self) -> None:
         super().check_networks()

@@ -194,11 +194,15 @@ def deploy(phase: str, arguments: Sequence[str]) -> int:
 
 
 def show(config: Config) -> None:
-    """--dry_run: the resolved configuration and the networks."""
+    """--dry_run: the resolved configuration, the networks, and what a training with them needs."""
+    from engine.memory import GIB, estimate_peak
     from methods import build_method
 
     print(to_json(config), end="")
-    print(build_method(config).summary())
+    print(build_method(config).summary(), flush=True)
+    if config.phase == "train":
+        peak = estimate_peak(config.with_length(1), build_method)
+        print(f"memory   about {peak / GIB:.1f} GiB at the peak of a training, estimated from steps on small images")
 
 
 PHASES = {"train": train, "test": test, "evaluate": evaluate, "check": check}
