@@ -27,7 +27,7 @@ SMALLEST_SIDE, LARGER = 64, 1.3
 def estimate_peak(config: Config, build: Callable[[Config], Method]) -> int:
     """The most memory, in bytes, that the process of a training with `config` will hold, on a GPU that of the device.
 
-    The maps grow with the pixels and with the batch, and the full version of U-GAT-IT with the pixels too. So the peak is a
+    The maps grow with the pixels and with the batch, and so do weights that there is one of for each pixel. So the peak is a
     straight line in both, which is measured where it costs little: at two small images, and at two images in a batch. Networks
     that take no smaller images are measured with their own.
 

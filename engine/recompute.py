@@ -1,7 +1,7 @@
 """Less memory for more time (--recompute): of a generator's pass only the input is kept (Chen et al., arXiv:1604.06174).
 
 Its gradients need all maps of the pass, which is computed once more when they are asked for. So the maps of one pass at a time are
-in memory, where a step of U-GAT-IT or CycleGAN has four passes.
+in memory, where a step may have several.
 """
 
 from __future__ import annotations
