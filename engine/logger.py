@@ -36,7 +36,7 @@ class RunLog:
         warn: called with a text, once, where a file cannot be written. What cannot be written is left out; the next entry is tried.
 
     Raises:
-        OSError: the logs cannot be cut.
+        OSError: the logs cannot be cut, or their folder not made.
     """
 
     def __init__(self, run: RunFolder, warn: Callable[[str], None], iteration: float = math.inf) -> None:
@@ -44,6 +44,7 @@ class RunLog:
         with temporary_home():
             from visualdl.component.base_component import image, scalar
         self._image, self._scalar = image, scalar
+        run.log.mkdir(parents=True, exist_ok=True)  # visualdl may be started before the first line
         _cut_metrics(run.metrics, iteration)
         _cut_records(run.log / RECORDS, iteration)
 

@@ -88,14 +88,14 @@ class RunFolder:
     def create(self, config_json: str) -> None:
         """Make the folder and save the configuration.
 
-        The logs of a run that has no checkpoint, and so cannot go on, are renamed.
+        The logs of a run that has no checkpoint, and so cannot go on, are renamed, if there is anything in them.
 
         Raises:
             CheckpointError: the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not has_checkpoints(self.checkpoints):
+            if not has_checkpoints(self.checkpoints) and self.metrics.exists():
                 for path in (self.metrics, self.log):
                     if path.exists():
                         path.rename(_free_name(path))
