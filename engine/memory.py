@@ -19,8 +19,8 @@ GIB = 2**30
 # The process itself, with Paddle imported.
 PROCESS = 350 * 2**20
 # What a process holds for each byte that its tensors take: memory that was freed comes back in other pieces than it went.
-OVERHEAD = 1.3
-# The smallest image to measure at, and how much larger the other one is.
+OVERHEAD = 1.35
+# The smallest image to measure at, and how much larger the other one is at least.
 SMALLEST_SIDE, LARGER = 64, 1.3
 
 
@@ -51,8 +51,8 @@ def estimate_peak(config: Config, build: Callable[[Config], Method]) -> int:
 
 def _sides(config: Config) -> List[int]:
     """Two sides below img_size that the networks take, or img_size alone."""
-    smallest = _smallest_side(config, max(SMALLEST_SIDE, config.img_size // 4))
-    larger = _smallest_side(config, math.ceil(LARGER * smallest))
+    smallest = _smallest_side(config, max(SMALLEST_SIDE, config.img_size // 3))
+    larger = _smallest_side(config, max(math.ceil(LARGER * smallest), config.img_size // 2))
     return [smallest, larger] if larger < config.img_size else [config.img_size]
 
 
