@@ -18,6 +18,12 @@ from version import __version__
 class OneLineParser(argparse.ArgumentParser):
     """Raises ConfigError instead of printing the usage block."""
 
+    def parse_known_args(self, args: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None) -> Any:
+        for argument in sys.argv[1:] if args is None else args:
+            if argument.startswith("--") and argument.endswith("=--"):
+                self.error(f"{argument}: expected a value")  # argparse would make it an empty list
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} ({self.prog} --help lists the flags)")
 

@@ -192,6 +192,7 @@ BAD = {
     "unknown method": (nothing, ["--method", "dualgan"], 2, ["--method", "dualgan", "ugatit"]),
     "unknown phase": (nothing, ["--phase", "dream"], 2, ["--phase", "dream", "train"]),
     "unknown flag": (nothing, ["--epochs", "3"], 2, ["--epochs"]),
+    "two dashes as a value": (nothing, ["--method=--"], 2, ["--method=--: expected a value"]),
     "shortened flag": (nothing, ["--img", "24"], 2, ["--img"]),
     "no number for an optional one": (nothing, ["--load_size", "abc"], 2, ["--load_size", "invalid int value: 'abc'"]),
     "not a boolean": (nothing, ["--light", "maybe"], 2, ["--light", "maybe"]),
