@@ -245,10 +245,13 @@ def _last_words(error: BaseException, see: str, stopped: str) -> Tuple[str, int]
     """The line on stderr and the exit code that a command ends with."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno is None:
+        # Paddle makes one, with the traceback as its text, of what is raised in a layer's backward pass.
+        error = next((kind() for kind in (MemoryError, KeyboardInterrupt) if kind.__name__ in str(error)), error)
     if isinstance(error, OSError):
         return one_line(f"{error.filename or 'a file'}: {error.strerror or error}; see {see}"), 1
     if isinstance(error, MemoryError):
-        return "the memory is not enough: use smaller images, networks or batches (--img_size, --ch, --batch_size)", 1
+        return "the memory is not enough: use smaller --img_size, --ch or --batch_size, or train with --recompute", 1
     return stopped, 130
 
 

@@ -150,7 +150,7 @@ class Config:
     )
     dry_run: bool = setting(
         False,
-        "print the configuration and the networks, then exit",
+        "print the configuration, the networks and, for a training, an estimate of its memory, then exit",
         "run",
         resume="command",
         phases=("train", "test", "evaluate"),
@@ -506,9 +506,9 @@ class Pix2PixConfig(ImageGANConfig):
         return ("A2B",) if self.direction == "AtoB" else ("B2A",)
 
     def with_side(self, side: int) -> Config:
-        if side != self.img_size:
+        if self.netG == "unet" and side != self.img_size and (side % 256 or self.img_size % 256):
             raise ConfigError(f"--img_size {side}: the depth of the U-Net follows from --img_size {self.img_size}")
-        return self
+        return dataclasses.replace(super().with_side(side), n_blocks=self.n_blocks or default_blocks(self.img_size))
 
     def check_networks(self) -> None:
         super().check_networks()

@@ -88,8 +88,9 @@ class CheckpointFolder:
         self._clear()
         kinds = {path: _kind(path) for path in self._ours("step")}
         periodic_ones = [path for path, kind in kinds.items() if kind == "periodic"]
-        passing_ones = [path for path, kind in kinds.items() if kind == "latest" and path.name != f"step_{newest:07d}"]
-        self._remove([*periodic_ones[: -self.keep], *passing_ones, self.folder / "latest"])
+        passing_ones = [path for path, kind in kinds.items() if kind == "latest"]
+        older = [path for path in (*periodic_ones[: -self.keep], *passing_ones) if path.name != f"step_{newest:07d}"]
+        self._remove([*older, self.folder / "latest"])
 
     def save_best(self, checkpoint: Checkpoint) -> None:
         """Write best_ITERATION in the place of the earlier best. Raises as `save` does."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 from typing import Iterator, List, Mapping, Sequence
 
 import numpy as np
 import paddle
 from paddle import Tensor, distributed
 
+from engine.signals import EXIT_CODES
 from errors import TrainingError
 
 # How often this process has waited for the others.
@@ -144,7 +146,8 @@ def _add_up(tensor: Tensor) -> None:
 
 @contextlib.contextmanager
 def _others_answer() -> Iterator[None]:
-    """Within it, what Paddle says of a process that has gone becomes a TrainingError."""
+    """Within it, what Paddle says of a process that has gone becomes a TrainingError. Signals wait: they would end a message."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -153,3 +156,5 @@ def _others_answer() -> Iterator[None]:
             f"process {rank()}: another process has ended or answers no more ({reason}); the last checkpoint is untouched: see the "
             "logs of the others, then go on with --resume"
         ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

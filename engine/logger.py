@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -132,7 +133,7 @@ def _cut_metrics(path: Path, iteration: float) -> None:
 
 
 def _cut_records(path: Path, iteration: float) -> None:
-    """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer. They are in order of iterations.
+    """The same for VisualDL's records: each is its length in 8 bytes, then a protocol buffer.
 
     What follows a damaged record is cut off too.
     """
@@ -143,9 +144,12 @@ def _cut_records(path: Path, iteration: float) -> None:
 
     size = path.stat().st_size
     with open(path, "r+b") as stream:
+        # An evaluation may have logged an earlier iteration behind a later one.
+        cut, kept_behind = None, []
         while True:
             start = stream.tell()
-            length = int.from_bytes(stream.read(8), "little")
+            head = stream.read(8)
+            length = int.from_bytes(head, "little")
             content = stream.read(length) if length <= size - stream.tell() else b""
             if not content:
                 break
@@ -155,8 +159,12 @@ def _cut_records(path: Path, iteration: float) -> None:
             except Exception:  # DecodeError of protobuf, whose place differs between versions
                 break
             if any(value.id > iteration for value in record.values):
-                break
-        stream.truncate(start)
+                cut = start if cut is None else cut
+            elif cut is not None:
+                kept_behind.append(head + content)
+        stream.truncate(start if cut is None else cut)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"".join(kept_behind))
 
 
 class Progress:

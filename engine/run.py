@@ -22,7 +22,7 @@ from engine.checkpoint import (
     parts_of,
     read_meta,
 )
-from errors import CheckpointError, ConfigError, DataError
+from errors import CheckpointError, ConfigError, DataError, one_line
 from utils import from_json, write_bytes
 
 try:
@@ -256,4 +256,4 @@ def _differences(recorded: Mapping[str, int], sizes: Mapping[str, int]) -> str:
 
 def cannot_write(run: RunFolder, error: OSError) -> CheckpointError:
     """The user's error behind an OSError."""
-    return CheckpointError(f"--result_dir: cannot write to {run.path} ({error.strerror or error})")
+    return CheckpointError(one_line(f"--result_dir: cannot write to {error.filename or run.path} ({error.strerror or error})"))

@@ -154,8 +154,8 @@ class Training:
                             f"stopped at iteration {method.iteration}, which is saved: go on with --resume", exit_code
                         )
                     started = time.monotonic()
-        except Exception:
-            if self.is_whole:
+        except Exception as error:
+            if self.is_whole and not isinstance(error, CheckpointError):
                 with contextlib.suppress(UserError):
                     self.save()
             raise

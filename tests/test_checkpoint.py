@@ -120,6 +120,14 @@ def test_keeps_the_newest_periodic_ones(tmp_path):
     assert folder.newest_valid()[0].meta["iteration"] == 10_000_001
 
 
+def test_what_was_just_written_stays_below_a_damaged_one_of_a_higher_number(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=1)
+    folder.save(toy(60), periodic=True)
+    (tmp_path / "step_0000060" / "generators.safetensors").write_bytes(b"damaged")
+    folder.save(toy(45), periodic=True)
+    assert folder.newest_valid()[0].meta["iteration"] == 45
+
+
 def test_of_those_that_are_not_periodic_the_newest_stays(tmp_path):
     folder = CheckpointFolder(tmp_path)
     for iteration in (1, 2, 3):

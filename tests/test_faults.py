@@ -229,6 +229,20 @@ def test_scores_after_half_a_line(tmp_path):
     assert [json.loads(line) for line in run.metrics.read_text().splitlines()][1] == {"iteration": 2, "A2B/l1": 0.5}
 
 
+def test_a_score_logged_before_a_resume_stays_in_both_logs(tmp_path):
+    """It belongs to an earlier iteration than what stands before it."""
+    run = RunFolder(tmp_path)
+    log = RunLog(run, print)
+    for iteration in (2, 4, 6):
+        log.write(iteration, {"G_total": 1.0}, {}, {})
+    log.write_scores(4, {"A2B/l1": 0.5})
+    RunLog(run, print, iteration=4)
+    assert [json.loads(line)["iteration"] for line in run.metrics.read_text().splitlines()] == [2, 4, 4]
+    reader = LogReader(file_path=str(run.log / RECORDS))
+    assert [value.id for value in reader.get_data("scalar", "loss/G_total")] == [2, 4]
+    assert [value.id for value in reader.get_data("scalar", "metric/A2B/l1")] == [4]
+
+
 # The checkpoints
 
 

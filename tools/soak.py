@@ -79,7 +79,11 @@ class Soak:
             os.dup2(log.fileno(), 2)
             where = ["--data_root", str(self.folder), "--dataset", "faces", "--result_dir", str(self.folder / name)]
             arguments = ["--method", self.method, *where, *self.flags, *SCHEDULE, "--device", "cpu", "--resume", "auto"]
-            os._exit(project.main(arguments))
+            exit_code = 1
+            try:
+                exit_code = project.main(arguments)
+            finally:
+                os._exit(exit_code)  # nothing of the parent's is ended here
 
     def end(self, name: str, process: int) -> None:
         """Wait for a training's own end. Raises TrainingError where it fails."""
@@ -107,7 +111,7 @@ class Soak:
         time.sleep(self.rng.uniform(0, longest / 2))
         writing = self.path(name) / "checkpoints" / f"{WRITING}{process}"
         while self.kills % 2 and not writing.exists() and not os.waitid(os.P_PID, process, HAS_ENDED):
-            pass
+            time.sleep(0.0005)
         if os.waitpid(process, os.WNOHANG)[0]:
             self.compare(name)
             return False
@@ -151,7 +155,7 @@ def _without_clock(values: Dict[str, object]) -> Dict[str, object]:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command line; returns its exit code, 1 where a training did not end as it should."""
-    return exit_code_of(lambda: run(arguments), see="--folder")
+    return exit_code_of(lambda: run(arguments), see="TMPDIR")
 
 
 def run(arguments: Optional[Sequence[str]]) -> None:
