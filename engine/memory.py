@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import gc
 import math
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -22,21 +22,14 @@ PROCESS = 350 * 2**20
 OVERHEAD = 1.35
 # The smallest image to measure at, how much larger the other one is at least, and the sides above which none is needed.
 SMALLEST_SIDE, LARGER, LARGE_SIDES = 64, 1.3, (170, 256)
-# Of a larger batch, the slope is that from half of these images on: below, the maps may not yet count.
-MOST_IMAGES = 4
-
-
-class Peaks(NamedTuple):
-    """The most bytes that tensors take at any moment of a step: in the optimizers' updates, and before and after these."""
-
-    updates: int
-    passes: int
+# The batches to measure with, as far as the training's is as large.
+BATCHES = (1, 2, 4)
 
 
 def estimate_peak(config: Config, build: Callable[[Config], Method]) -> int:
     """The most memory, in bytes, that the process of a training with `config` will hold, on a GPU that of the device.
 
-    The maps grow with the pixels and with the batch, and so do weights that there is one of for each pixel. So each peak is a
+    The maps grow with the pixels and with the batch, and so do weights that there is one of for each pixel. So the peak is a
     straight line in both, which is measured where it costs little: at two small images, and with up to four in a batch. Networks
     that take no smaller images are measured with their own.
 
@@ -44,22 +37,23 @@ def estimate_peak(config: Config, build: Callable[[Config], Method]) -> int:
         build: makes a method for training.
     """
 
-    def peaks(side: int, batch_size: int = 1) -> Peaks:
+    def peak(side: int, batch_size: int = 1) -> int:
         # Whatever the learning rate, no loss becomes infinite at this one.
-        return peaks_of_a_step(dataclasses.replace(config.with_side(side), batch_size=batch_size, lr=1e-9), build)
+        return peak_of_a_step(dataclasses.replace(config.with_side(side), batch_size=batch_size, lr=1e-9), build)
 
-    sides, pixels = _sides(config), config.img_size**2
-    of_one_image = [peaks(side) for side in sides]
-    batches = sorted({1, min(config.batch_size, MOST_IMAGES), *((MOST_IMAGES // 2,) if config.batch_size > MOST_IMAGES else ())})
-    of_batches = [of_one_image[0], *(peaks(sides[0], size) for size in batches[1:])]
-    estimates = []
-    for kind in range(len(Peaks._fields)):
-        small, large = of_one_image[0][kind], of_one_image[-1][kind]
-        more_pixels = (large - small) * (pixels - sides[-1] ** 2) // max(1, sides[-1] ** 2 - sides[0] ** 2)
-        another_image = (of_batches[-1][kind] - of_batches[-2:][0][kind]) // max(1, batches[-1] - batches[-2:][0])
-        more_images = of_batches[-1][kind] - small + (config.batch_size - batches[-1]) * another_image
-        estimates.append(large + more_pixels + more_images * pixels // sides[0] ** 2)
-    return PROCESS + int(OVERHEAD * max(estimates))
+    sides, batches = _sides(config), [size for size in BATCHES if size <= config.batch_size]
+    by_side = [peak(side) for side in sides]
+    by_batch = [by_side[0], *(peak(sides[0], size) for size in batches[1:])]
+    pixels, areas = config.img_size**2, [side**2 for side in sides]
+    more_images = _on_line(config.batch_size, batches, by_batch) - by_batch[0]
+    return PROCESS + int(OVERHEAD * (_on_line(pixels, areas, by_side) + more_images * pixels / areas[0]))
+
+
+def _on_line(x: int, places: Sequence[int], values: Sequence[int]) -> float:
+    """The value at x on the straight line through the last two of the values."""
+    if len(places) == 1:
+        return values[0]
+    return values[-1] + (values[-1] - values[-2]) * (x - places[-1]) / (places[-1] - places[-2])
 
 
 def _sides(config: Config) -> List[int]:
@@ -82,31 +76,17 @@ def _takes(config: Config, side: int) -> bool:
     return True
 
 
-def peaks_of_a_step(config: Config, build: Callable[[Config], Method]) -> Peaks:
-    """Those of a method's second step, which is the first with all of Adam's moments."""
+def peak_of_a_step(config: Config, build: Callable[[Config], Method]) -> int:
+    """The most bytes that tensors take at any moment of a method's second step, which is the first with all of Adam's moments."""
     gc.collect()
-    allocated, reset_peak, peak = _counters()
+    allocated, reset_peak, most_allocated = _counters()
     before, rng = allocated(), np.random.default_rng(0)
     method, shape = build(config), (config.batch_size, config.img_ch, config.img_size, config.img_size)
     batch = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in ("real_A", "real_B")}
     method.step(batch)
-    updates, passes = [], []
-
-    def measured(update: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            passes.append(peak())
-            reset_peak()
-            update()
-            updates.append(peak())
-            reset_peak()
-
-        return run
-
-    for optimizer in method.optimizers.values():
-        optimizer.step = measured(optimizer.step)
     reset_peak()
     method.step(batch)
-    return Peaks(max(updates) - before, max(*passes, peak()) - before)
+    return most_allocated() - before
 
 
 def _counters() -> Tuple[Callable[[], int], ...]:
